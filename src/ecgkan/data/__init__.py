@@ -1,0 +1,1 @@
+"""Data: recordings, the databases, R peaks, beats, and the protocols that split them."""
