@@ -1,0 +1,306 @@
+"""Run a training: data in, checkpoint out, resumable after any interruption."""
+
+import json
+import os
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+import ecgkan
+from ecgkan.data.protocols import BeatSplit
+from ecgkan.errors import CheckpointError, DataError, DataNotFoundError, OutputExistsError
+from ecgkan.models.checkpoint import MODELS, save_checkpoint
+from ecgkan.models.cnn import BeatClassifier
+from ecgkan.training.module import TrainingRun
+from ecgkan.training.progress import MetricsTable, TrainingProgress
+from ecgkan.training.recipe import Recipe
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+_HARMLESS_WARNINGS: Final = (
+    ".*does not have many workers.*",  # batches are sliced from memory; there is nothing for workers to do
+    ".*Trying to infer the `batch_size`.*",
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",  # the run's own folder, claimed before
+    ".*The dirpath has changed from .*",  # a run's folder may be moved before it is resumed
+    ".*isinstance.treespec, LeafSpec.*",  # inside Lightning 2.6, about PyTorch's tree API
+    ".*Precision bf16-mixed.*",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a finished run leaves behind.
+
+    Attributes
+    ----------
+    checkpoint : Path
+        The model, ready for `load_model`.
+    selected_epoch : int
+        Epoch (from 0) whose weights were kept.
+    epochs : int
+        Epochs run.
+    validation_loss, validation_macro_f1 : float
+        Of the kept weights.
+    temperature : float
+        Fitted on the validation set.
+    """
+
+    checkpoint: Path
+    selected_epoch: int
+    epochs: int
+    validation_loss: float
+    validation_macro_f1: float
+    temperature: float
+
+
+def train_model(
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    split: BeatSplit,
+    out: Path,
+    *,
+    resume: bool = False,
+    threads: int | None = None,
+    compile_encoder: bool | None = None,
+    trainer_options: dict[str, Any] | None = None,
+) -> TrainedModel:
+    """Train a model by a recipe and write it to `out`.
+
+    `out` receives `recipe.json`, `last.ckpt` and `best.ckpt` (after every epoch), `metrics.csv`, `tensorboard/`, and in
+    the end `<name>.pth` and `run.json`.
+
+    Parameters
+    ----------
+    name : str
+        `cnn_mlp` or `cnn_kan`.
+    seed : int
+        Determines initialization, shuffling, dropout and augmentation: same seed and machine, same weights.
+    split : BeatSplit
+        Only its training and validation beats are looked at.
+    resume : bool
+        Continue the run found in `out`; it ends with the weights of an uninterrupted run.
+    threads : int, optional
+        PyTorch threads of this process.
+    compile_encoder : bool, optional
+        See `TrainingRun`; compiled and uncompiled runs draw other dropout masks and differ in rounding.
+    trainer_options : dict, optional
+        Further arguments of `pytorch_lightning.Trainer` (accelerator, devices, num_nodes, strategy ...).
+
+    Raises
+    ------
+    OutputExistsError
+        If `out` holds a run already and `resume` is not set.
+    DataNotFoundError
+        If there is nothing to resume.
+    DataError
+        If the run in `out` has another recipe, model or seed.
+    """
+    if name not in MODELS:
+        raise DataError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    identity = {"model": name, "seed": seed, "protocol": split.protocol, "recipe": recipe.to_dict()}
+    _claim_folder(out, identity, resume=resume)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run = _build_run(name, recipe, seed, split, compile_encoder)
+    resume_from = _resumable(out) if resume else None
+    started = time.monotonic()
+    with _quiet_lightning():
+        trainer = _build_trainer(recipe, out, trainer_options or {})
+        trainer.fit(run, ckpt_path=resume_from, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _finish(run, identity, out, seconds=time.monotonic() - started)
+
+
+def build_model(name: str, recipe: Recipe, seed: int) -> BeatClassifier:
+    """Initialize a model from a seed, with the head and the dropout that the recipe asks for."""
+    torch.manual_seed(seed)
+    head: dict[str, Any] = {}
+    if name == "cnn_kan":
+        head = {"grid_range": recipe.kan_grid_range, "init": recipe.kan_init}
+    model = MODELS[name](**head)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p *= recipe.dropout_scale
+    return model
+
+
+def _build_run(name: str, recipe: Recipe, seed: int, split: BeatSplit, compile_encoder: bool | None) -> TrainingRun:
+    table = split.table
+    return TrainingRun(
+        build_model(name, recipe, seed),
+        recipe,
+        seed,
+        train_windows=torch.from_numpy(table.windows[split.train]),
+        train_labels=torch.from_numpy(table.labels[split.train]),
+        validation_input=torch.from_numpy(table.model_input(split.validation)),
+        validation_labels=torch.from_numpy(table.labels[split.validation]),
+        compile_encoder=compile_encoder,
+    )
+
+
+def _build_trainer(recipe: Recipe, out: Path, options: dict[str, Any]) -> pl.Trainer:
+    monitor, mode = ("validation_loss", "min") if recipe.select_by == "loss" else ("validation_macro_f1", "max")
+    every_epoch: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        TrainingProgress(),
+        MetricsTable(out / "metrics.csv"),
+        ModelCheckpoint(out, filename=Path(BEST).stem, monitor=monitor, mode=mode, **every_epoch),
+        # Lightning's own save_last writes only when a new best was found.
+        ModelCheckpoint(out, filename=Path(LAST).stem, **every_epoch),
+    ]
+    if recipe.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping("validation_loss", patience=recipe.early_stopping_patience, check_on_train_epoch_end=True)
+        )
+    defaults: dict[str, Any] = {
+        "accelerator": "auto",
+        "devices": 1,
+        "max_epochs": recipe.epochs,
+        "gradient_clip_val": recipe.gradient_clip_norm,
+        "callbacks": callbacks,
+        "logger": TensorBoardLogger(out, name="", version="tensorboard"),
+        "reload_dataloaders_every_n_epochs": 1,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "log_every_n_steps": 100,
+    }
+    return pl.Trainer(**defaults | options)
+
+
+def _claim_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    """Note the run's identity in its folder, or check that the folder holds this very run."""
+    file = out / "recipe.json"
+    if not file.is_file():
+        if resume and not out.is_dir():
+            raise DataNotFoundError(f"nothing to resume in {out}: no such folder; run without --resume first")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, identity)
+        return
+    if not resume:
+        raise OutputExistsError(f"{out} holds a training run already; use --resume to continue it, or another folder")
+    found = json.loads(file.read_text())
+    differing = [key for key in identity if found.get(key) != identity[key]]
+    if differing:
+        key = differing[0]
+        raise DataError(
+            f"{file}: the run in this folder has {key} {found.get(key)!r}, expected {identity[key]!r}; resume with "
+            "the same model, recipe and seed, or train into another folder"
+        )
+
+
+def _resumable(out: Path) -> Path | None:
+    """Return the last epoch's checkpoint; None starts anew (interrupted before the first epoch ended)."""
+    last = out / LAST
+    return last if last.is_file() else None
+
+
+def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: float) -> TrainedModel:
+    """Take the best epoch's weights, fit the temperature, and write the model and `run.json`."""
+    name = str(identity["model"])
+    try:
+        best = torch.load(out / BEST, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{out / BEST} is missing: no epoch was finished; train anew") from error
+    run.load_state_dict(best["state_dict"])
+    run.cpu()
+    model = run.kept_model.eval()
+    selected = best["history"][-1]
+    temperature = fit_temperature(predict_logits(model, run._validation[0]), run._validation[1])
+    training = {
+        "recipe": run.recipe.name,
+        "recipe_fields": run.recipe.to_dict(),
+        "seed": run.seed,
+        "selected_epoch": int(selected["epoch"]),
+        "validation": {
+            "loss": selected["validation_loss"],
+            "macro_f1": selected["validation_macro_f1"],
+        },
+        "history": run.history,
+        "ecgkan": ecgkan.__version__,
+        "torch": str(torch.__version__),
+    }
+    path = out / f"{name}.pth"
+    save_checkpoint(
+        path,
+        name=name,
+        model=model,
+        protocol=str(identity["protocol"]),
+        temperature=temperature,
+        training=training,
+    )
+    facts = {"seconds": round(seconds, 1), "processor": platform.processor() or platform.machine()}
+    write_json(out / "run.json", identity | {"temperature": temperature} | training | facts)
+    return TrainedModel(
+        checkpoint=path,
+        selected_epoch=int(selected["epoch"]),
+        epochs=len(run.history),
+        validation_loss=selected["validation_loss"],
+        validation_macro_f1=selected["validation_macro_f1"],
+        temperature=temperature,
+    )
+
+
+@torch.inference_mode()
+def predict_logits(model: BeatClassifier, x: Tensor, *, batch_size: int = 512) -> Tensor:
+    """Return logits `[n, 5]` of beats `[n, 1, 256]`."""
+    return torch.cat([model(batch) for batch in torch.split(x, batch_size)])
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Fit the temperature that minimizes the negative log-likelihood (Guo et al. 2017), on held-out beats.
+
+    Parameters
+    ----------
+    logits : Tensor
+        `[n, 5]`.
+    labels : Tensor
+        `[n]` int64.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits.double() / float(np.exp(log_temperature)), labels))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON under a temporary name and rename it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(values, indent=1) + "\n")
+    temporary.replace(path)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's tips and the warnings that do not concern a user of this package."""
+    import logging
+
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _HARMLESS_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        logger.setLevel(level)
