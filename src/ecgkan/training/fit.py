@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +116,7 @@ def train_model(
     _claim_folder(out, identity, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     run = _build_run(name, recipe, seed, split, compile_encoder)
     resume_from = _resumable(out) if resume else None
     started = time.monotonic()
@@ -125,6 +126,17 @@ def train_model(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return _finish(run, identity, out, seconds=time.monotonic() - started)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory: a training step frees and takes the same large blocks again and again."""
+    import ctypes
+
+    m_trim_threshold, m_mmap_threshold, size = -1, -3, 1 << 30
+    with suppress(OSError, AttributeError):  # another C library: slower, nothing else
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, size)
+        libc.mallopt(m_trim_threshold, size)
 
 
 def build_model(name: str, recipe: Recipe, seed: int) -> BeatClassifier:

@@ -155,7 +155,10 @@ BEST: Final = Recipe(
     select_by="macro_f1",
     batch_size=256,
     class_weight_power=0.35,
+    dropout_scale=0.5,
     average_decay=0.998,
+    max_shift_samples=8,
+    max_stretch=0.05,
     precision="bfloat16",
 )
 
