@@ -1,0 +1,1 @@
+"""Classifying recordings: recording and model in, annotated beats, files and figures out."""
