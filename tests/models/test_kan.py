@@ -1,6 +1,7 @@
 """The KAN layer against independent truths: SciPy's splines, and the published layer written out plainly in NumPy."""
 
 import copy
+import doctest
 import io
 import pickle
 import shutil
@@ -21,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecgkan.errors import DataError
+from ecgkan.models import kan
 from ecgkan.models.cnn_kan import ECGCNNWithKAN
 from ecgkan.models.kan import KANHead, KANLayer, bspline_basis, uniform_cubic_basis, uniform_knots
 
@@ -188,7 +190,7 @@ def test_splines_sum_to_one_between_the_extensions(order: int) -> None:
 
 def test_repeated_knots_follow_scipy() -> None:
     knots = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 2.0], dtype=torch.float64)  # a clamped cubic spline
-    x = torch.linspace(-0.5, 1.999, 50, dtype=torch.float64).unsqueeze(1)
+    x = points_for(knots, torch.linspace(-0.2, 1.2, 50).tolist())
     basis = bspline_basis(x, knots)
     assert (basis - scipy_basis_of_features(x, knots, 3)).abs().max() <= FLOAT64_TOLERANCE
 
@@ -321,6 +323,13 @@ def test_bfloat16_layer_stays_near_float32(irregular: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         autocast = layer(x.float())
     assert (autocast.float() - expected).norm() / expected.norm() < 0.02
+
+
+def test_a_low_precision_basis_is_the_rounded_float32_basis() -> None:
+    knots = uniform_knots(5, 3, (-3.0, 3.0))
+    x = torch.linspace(-7.0, 7.0, 50).unsqueeze(1).bfloat16()
+    assert torch.equal(bspline_basis(x, knots), bspline_basis(x.float(), knots).bfloat16())
+    assert torch.equal(uniform_cubic_basis(x, -6.6, 1.2, 8), uniform_cubic_basis(x.float(), -6.6, 1.2, 8).bfloat16())
 
 
 def test_knots_keep_their_precision_in_a_low_precision_layer() -> None:
@@ -523,6 +532,14 @@ def test_leading_dimensions(irregular: bool) -> None:
     torch.testing.assert_close(y[1, 2], layer(x[1, 2]))
 
 
+def test_inference_mode_gives_the_same() -> None:
+    layer = KANLayer(6, 4)
+    x = torch.randn(3, 6)
+    with torch.inference_mode():
+        y = layer(x)
+    assert torch.equal(y, layer(x))
+
+
 @pytest.mark.parametrize("irregular", [False, True])
 @pytest.mark.parametrize("shape", [(0, 6), (2, 0, 6)])
 def test_empty_batch(irregular: bool, shape: tuple[int, ...]) -> None:
@@ -602,6 +619,12 @@ def test_head_drops_hidden_units_in_training_only() -> None:
     assert head.dropout.p == 0.3
 
 
+def test_the_examples_in_the_documentation_are_right() -> None:
+    results = doctest.testmod(kan)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
 def test_printed_form_names_the_sizes() -> None:
     assert "6, 4, grid=[6, 12]" in repr(KANLayer(6, 4))
 
@@ -631,6 +654,7 @@ def test_printed_form_names_the_sizes() -> None:
         (lambda: bspline_basis(torch.zeros(3), torch.arange(8.0), -1), ValueError, "order -1"),
         (lambda: bspline_basis(torch.zeros(3), torch.tensor(1.0)), ValueError, "shape"),
         (lambda: bspline_basis(torch.zeros(2, 3), torch.zeros(4, 8)), ValueError, "4 features"),
+        (lambda: bspline_basis(torch.tensor(0.0), torch.zeros(4, 8)), ValueError, "4 features"),
     ],
 )
 def test_wrong_arguments_are_named(call: Callable[[], object], error: type[Exception], message: str) -> None:

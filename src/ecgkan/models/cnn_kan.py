@@ -34,9 +34,7 @@ class ECGCNNWithKAN(BeatClassifier):
         init: SplineInit = "kaiming",
     ) -> None:
         super().__init__(num_classes)
-        self.kan_head = KANHead(
-            FEATURES, 64, num_classes, grid_size=grid_size, grid_range=grid_range, init=init
-        )
+        self.kan_head = KANHead(FEATURES, 64, num_classes, grid_size=grid_size, grid_range=grid_range, init=init)
         initialize_convolutions_and_linears(self.encoder)
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -1,0 +1,370 @@
+"""The command line: a command parses its arguments, calls one function, and prints."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ecgkan.errors import EcgkanError
+
+if TYPE_CHECKING:
+    from ecgkan.data.databases import FileProblem
+    from ecgkan.data.fetch import FetchProgress
+
+app = typer.Typer(
+    name="ecgkan",
+    help=(
+        "Classify heartbeats in ECG recordings into the five AAMI classes (N S V F Q). "
+        "A research tool, not a medical device."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder that holds mitdb/ and nstdb/; else ECGKAN_DATA, else the user's cache."),
+]
+
+
+data_app = typer.Typer(help="Fetch the ECG databases from PhysioNet, and verify them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DatabaseName = Annotated[
+    Literal["mitdb", "nstdb"],
+    typer.Argument(help="mitdb: MIT-BIH Arrhythmia Database; nstdb: MIT-BIH Noise Stress Test Database."),
+]
+
+
+@data_app.command("fetch")
+def data_fetch(
+    database: DatabaseName,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Another URL, a folder, or a zip; else PhysioNet (or ECGKAN_PHYSIONET_URL)."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result for programs.")] = False,
+) -> None:
+    """Bring a database to the data folder, every file verified; run again, it completes or mends what is there.
+
+    Examples: `ecgkan data fetch mitdb`, `ecgkan data fetch mitdb --from ~/Downloads/mitdb.zip`
+    """
+    from ecgkan.data.fetch import fetch_database
+    from ecgkan.data.mitdb import data_root
+
+    with _fetch_progress() as (say, advance):
+
+        def name_problems(problems: Sequence["FileProblem"]) -> None:
+            for line in _describe_mending(database, problems):
+                say(line)
+
+        try:
+            report = fetch_database(
+                database,
+                data_root(data_dir),
+                source=source,
+                on_problems=name_problems,
+                on_progress=advance,
+            )
+        except KeyboardInterrupt:
+            say("interrupted; what has arrived is kept, and the same command goes on from there")
+            raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "database": report.database,
+                    "folder": str(report.folder),
+                    "fetched": list(report.fetched),
+                    "kept": list(report.kept),
+                    "problems_before": [problem._asdict() for problem in report.problems],
+                }
+            )
+        )
+        return
+    fetched = f"{len(report.fetched)} files fetched and verified" if report.fetched else "nothing to fetch"
+    typer.echo(f"{database} is complete in {report.folder}: {fetched}, {len(report.kept)} were right already")
+
+
+@data_app.command("verify")
+def data_verify(
+    database: DatabaseName,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result for programs.")] = False,
+) -> None:
+    """Compare every file of a database with PhysioNet's checksums; name each bad file and exit with 1 if any is.
+
+    Example: `ecgkan data verify mitdb`
+    """
+    from ecgkan.data.databases import load_database, verify_database
+    from ecgkan.data.mitdb import data_root
+
+    folder = data_root(data_dir) / database
+    problems = verify_database(database, data_root(data_dir))
+    n_files = len(load_database(database).files)
+    if as_json:
+        named = [problem._asdict() for problem in problems]
+        typer.echo(json.dumps({"database": database, "folder": str(folder), "files": n_files, "problems": named}))
+    elif problems:
+        for problem in problems:
+            typer.echo(str(problem))
+        typer.echo(
+            f"{len(problems)} of {n_files} files of {database} in {folder} are bad; "
+            f"`ecgkan data fetch {database}` mends them",
+            err=True,
+        )
+    else:
+        typer.echo(f"{database} is complete in {folder}: {n_files} files, each as published")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _describe_mending(database: str, problems: Sequence["FileProblem"]) -> list[str]:
+    """Name each file that will be fetched and why, in lines; where there is no file at all yet, none needs naming."""
+    from ecgkan.data.databases import load_database
+
+    missing = [problem.file for problem in problems if problem.kind == "missing"]
+    if len(missing) == len(load_database(database).files):
+        return []
+    lines = [str(problem) for problem in problems if problem.kind != "missing"]
+    if missing:
+        lines.append(f"{len(missing)} missing: {' '.join(missing)}")
+    return [f"to fetch: {line}" for line in lines]
+
+
+@contextmanager
+def _fetch_progress() -> Iterator[tuple[Callable[[str], None], Callable[["FetchProgress"], None]]]:
+    """Yield a function that prints a line and one that moves a bar; without a terminal there is no bar."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if not console.is_terminal:
+        yield console.print, lambda _: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+        task = progress.add_task("connecting", total=None)
+
+        def advance(state: "FetchProgress") -> None:
+            description = f"{state.files_done}/{state.files_total} files"
+            progress.update(task, completed=state.bytes_done, total=state.bytes_total, description=description)
+
+        yield console.print, advance
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option("--model", help="cnn_mlp or cnn_kan.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of this run: logs, checkpoints, the trained model.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="reference, best, or a JSON file with recipe fields.")
+    ] = "best",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same machine, same weights.")] = 0,
+    protocol: Annotated[str, typer.Option("--protocol", help="random-split.")] = "random-split",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of this run.")] = None,
+    accelerator: Annotated[str, typer.Option("--accelerator", help="Lightning's: auto, cpu, gpu ...")] = "auto",
+    devices: Annotated[int, typer.Option("--devices", min=1, help="Devices per node.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Number of nodes.")] = 1,
+    strategy: Annotated[str, typer.Option("--strategy", help="Lightning's: auto, ddp ...")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a model on the MIT-BIH Arrhythmia Database.
+
+    Example: `ecgkan train --model cnn_kan --recipe best --seed 1 --out runs/kan-1`
+    """
+    from dataclasses import asdict
+
+    from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_split
+    from ecgkan.training.fit import train_model
+    from ecgkan.training.recipe import load_recipe
+
+    options = {"accelerator": accelerator, "devices": devices, "num_nodes": nodes, "strategy": strategy}
+    chosen = load_recipe(recipe)
+    split = load_split(protocol, data_dir)
+    try:
+        trained = train_model(model, chosen, seed, split, out, resume=resume, threads=threads, trainer_options=options)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted; continue with the same command and --resume (state in {out}).", err=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps(asdict(trained), default=str))
+        return
+    typer.echo(
+        f"{trained.checkpoint}: validation macro F1 {trained.validation_macro_f1:.4f} "
+        f"(epoch {trained.selected_epoch + 1} of {trained.epochs}), temperature {trained.temperature:.3f}"
+    )
+    typer.echo(SHARED_PATIENTS_NOTE)
+
+
+@app.command()
+def evaluate(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CHECKPOINT", help="Files, or names of shipped models: cnn_mlp, cnn_kan.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json, predictions (CSV) and figures.")],
+    protocol: Annotated[
+        Literal["random-split"], typer.Option("--protocol", help="Which beats train, select and test.")
+    ] = "random-split",
+    subset: Annotated[Literal["test", "validation"], typer.Option("--subset", help="Beats to score.")] = "test",
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Append a line per checkpoint to this log of test-set scorings (JSON lines)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier evaluation.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Score checkpoints on a protocol's beats: tables, JSON, predictions and figures.
+
+    Examples: `ecgkan evaluate cnn_mlp cnn_kan --out evaluation`,
+    `ecgkan evaluate runs/kan-1/cnn_kan.pth --subset validation --out evaluation --json`
+
+    With --log docs/test-scorings.jsonl a scoring of the test set is counted in the repository's log.
+    """
+    if log is not None and subset != "test":
+        raise typer.BadParameter("counts scorings of the test set alone; leave it out", param_hint="--log")
+    from rich.console import Console
+
+    from ecgkan.evaluation.report import evaluate_to_folder
+    from ecgkan.evaluation.tables import print_report
+
+    with _status() as announce:
+        report = evaluate_to_folder(
+            checkpoints,
+            out,
+            protocol=protocol,
+            subset=subset,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            log=log,
+            announce=announce,
+        )
+    if as_json:
+        typer.echo(json.dumps(report.document, indent=2, allow_nan=False))
+        return
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width to fit into
+    print_report(console, report.evaluations)
+    typer.echo(f"Wrote {len(report.files)} files to {out}: {', '.join(file.name for file in report.files)}")
+
+
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Option("--results", help="Folder with one JSON file per run.")] = Path(
+        "results/random-split"
+    ),
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of the training runs (checkpoints, logs).")] = Path(
+        "runs"
+    ),
+    log: Annotated[Path, typer.Option("--log", help="Log of test-set scorings (JSON lines).")] = Path(
+        "docs/test-scorings.jsonl"
+    ),
+    train: Annotated[
+        bool, typer.Option("--train", help="Train what is missing first: hours on a CPU; interrupted, it goes on.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Trainings at a time, one thread each.")] = 2,
+    ship: Annotated[
+        Path | None, typer.Option("--ship", help="Copy the chosen seed of each head to this folder, with its card.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write the results page (Markdown) here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures over seeds as JSON.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare the MLP and the KAN head over seeds and recipes, on protocol random-split.
+
+    Examples: `ecgkan compare`, `ecgkan compare --train --ship checkpoints --report docs/results.md`
+    """
+    from rich.console import Console
+
+    from ecgkan.studies.comparison import print_comparison, run_comparison
+    from ecgkan.studies.random_split import StudyFolders
+
+    folders = StudyFolders(runs=runs, results=results, log=log)
+    with _status() as announce:
+        summary = run_comparison(folders, data_dir, train=train, jobs=jobs, ship=ship, report=report, announce=announce)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_comparison(Console(markup=False, highlight=False), summary)
+
+
+@app.command()
+def classify(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A WFDB record: the path without extension.")],
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")
+    ] = "cnn_kan",
+    annotator: Annotated[
+        str | None,
+        typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
+    ] = None,
+    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII, else the first.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the table and the annotation file.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")] = False,
+) -> None:
+    """Classify the beats of a recording: a summary, a table (CSV), and a WFDB annotation file (annotator ecgkan).
+
+    Examples: `ecgkan classify mitdb/100 --out results`,
+    `ecgkan classify mitdb/114 --lead V5 --annotator atr --model cnn_mlp`
+    """
+    from ecgkan.inference.console import make_console, print_classified
+    from ecgkan.inference.record import classify_to_folder
+
+    classified = classify_to_folder(record, out, model=model, lead=lead, annotator=annotator, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(classified.to_dict(), indent=2, allow_nan=False))
+    else:
+        print_classified(make_console(), classified)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables, figures and annotation files.")] = Path("demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier demonstration.")] = False,
+) -> None:
+    """Classify five real minutes with both shipped models; needs no data and no network.
+
+    Example: `ecgkan demo --out demo`
+    """
+    from ecgkan.inference.console import make_console, print_demo
+    from ecgkan.inference.demo import run_demo
+
+    print_demo(make_console(), run_demo(out, overwrite=overwrite))
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """Yield a function that says what is going on; silent without a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("starting") as status:
+        yield status.update
+
+
+def main() -> None:
+    """Run the command line; an expected error prints one line and exits with 1."""
+    try:
+        app()
+    except EcgkanError as error:
+        typer.echo(f"ecgkan: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Studies: what needs both training and inference."""

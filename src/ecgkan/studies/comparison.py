@@ -1,0 +1,152 @@
+"""`ecgkan compare` as a function: train what is missing, choose, score, ship, report."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_split
+from ecgkan.errors import DataNotFoundError
+from ecgkan.evaluation.evaluate import MODEL_TITLES, evaluate_checkpoint
+from ecgkan.evaluation.report import to_document
+from ecgkan.evaluation.scoring_log import append_scorings
+from ecgkan.models.checkpoint import MODELS, load_checkpoint
+from ecgkan.studies.model_card import model_card
+from ecgkan.studies.random_split import (
+    SEEDS,
+    StudyFolders,
+    load_results,
+    over_seeds,
+    score_missing,
+    select_shipped,
+    shipped_checkpoint,
+    train_missing,
+)
+from ecgkan.studies.results_page import FIGURES, figure_of, write_results_page
+from ecgkan.training.fit import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def run_comparison(
+    folders: StudyFolders,
+    data_dir: Path | None,
+    *,
+    train: bool = False,
+    jobs: int = 2,
+    ship: Path | None = None,
+    report: Path | None = None,
+    announce: Callable[[str], None],
+) -> dict[str, Any]:
+    """Bring the study as far as asked, and return its figures over seeds.
+
+    Parameters
+    ----------
+    folders : StudyFolders
+        Where runs, results and the log lie. Runs that have a result are never trained or scored again.
+    data_dir : Path, optional
+        Folder that holds `mitdb/`.
+    train, jobs
+        Train what is missing, so many at a time.
+    ship : Path, optional
+        Copy the chosen checkpoints there, each with its model card, and score them.
+    report : Path, optional
+        Write the results page there.
+    announce : callable
+        Told what is going on.
+
+    Returns
+    -------
+    dict
+        `{"recipe/model": {figure: {"mean", "sd", "n"}}}` and the protocol's note.
+    """
+    if train:
+        train_missing(folders, data_dir, jobs=jobs, announce=announce)
+    unscored = any(folders.runs.glob("*/run.json"))
+    if unscored:
+        select_shipped(folders)
+        announce("reading the beats")
+        score_missing(folders, load_split("random-split", data_dir), announce=announce)
+    if ship is not None:
+        ship_models(folders, data_dir, ship, announce=announce)
+    if report is not None:
+        write_results_page(folders, _shipped_document(folders), report)
+    return summarize(folders)
+
+
+def ship_models(
+    folders: StudyFolders, data_dir: Path | None, destination: Path, *, announce: Callable[[str], None]
+) -> None:
+    """Copy the chosen checkpoints, score them once more with intervals and latency, and write their cards."""
+    destination.mkdir(parents=True, exist_ok=True)
+    split = load_split("random-split", data_dir)
+    evaluations = []
+    for model in MODELS:
+        announce(f"shipping {model}")
+        temporary = destination / f"{model}.part"
+        shutil.copyfile(shipped_checkpoint(folders, model), temporary)
+        temporary.replace(destination / f"{model}.pth")
+        checkpoint = load_checkpoint(destination / f"{model}.pth")
+        evaluations.append(evaluate_checkpoint(checkpoint, split, requested_as=model))
+    append_scorings(folders.log, evaluations)
+    document = to_document(evaluations)
+    write_json(folders.results / "shipped.json", document)
+    write_cards(folders, destination)
+
+
+def write_cards(folders: StudyFolders, destination: Path) -> None:
+    """Write the model cards of the shipped models from their figures."""
+    document, results = _shipped_document(folders), load_results(folders)
+    for entry in document["models"]:
+        temporary = destination / f"{entry['model']}.md.part"
+        temporary.write_text(model_card(entry, document, results))
+        temporary.replace(destination / f"{entry['model']}.md")
+
+
+def _shipped_document(folders: StudyFolders) -> dict[str, Any]:
+    file = folders.results / "shipped.json"
+    if not file.is_file():
+        raise DataNotFoundError(f"{file} is missing: ship the chosen models first (ecgkan compare --ship checkpoints)")
+    document: dict[str, Any] = json.loads(file.read_text())
+    return document
+
+
+def summarize(folders: StudyFolders) -> dict[str, Any]:
+    """Return mean and standard deviation of each figure over the seeds that have a result."""
+    results = load_results(folders)
+    summary: dict[str, Any] = {"protocol": "random-split", "note": SHARED_PATIENTS_NOTE, "groups": {}}
+    for recipe in SEEDS:
+        for model in MODELS:
+            group = [result for run, result in results.items() if (run.recipe, run.model) == (recipe, model)]
+            if not group:
+                continue
+            figures = {}
+            for name in FIGURES:
+                over = over_seeds([figure_of(result, name) for result in group])
+                figures[name] = {"mean": over.mean, "sd": over.sd if over.n > 1 else None, "n": over.n}
+            summary["groups"][f"{recipe}/{model}"] = figures
+    return summary
+
+
+def print_comparison(console: "Console", summary: dict[str, Any]) -> None:
+    """Print the figures over seeds as a table."""
+    from rich.table import Table
+
+    table = Table("mean ± sd over seeds, test set", box=None, pad_edge=False)
+    for group, figures in summary["groups"].items():
+        recipe, model = group.split("/")
+        count = next(iter(figures.values()))["n"]
+        table.add_column(f"{MODEL_TITLES[model]}\n{recipe}, n = {count}", justify="right")
+    for name in FIGURES:
+        cells = [_cell(figures[name], name) for figures in summary["groups"].values()]
+        table.add_row(name, *cells)
+    console.print(table)
+    console.print(summary["note"])
+
+
+def _cell(figure: dict[str, Any], name: str) -> str:
+    digits = ".1f" if name == "epochs" else ".4f"
+    mean = f"{figure['mean']:{digits}}"
+    return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:{digits}}"
