@@ -36,7 +36,12 @@ format: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/kan_layer.py
-	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/feeding.py
+
+# Trains all 16 runs of the study (hours on a CPU; resumable), ships the chosen seeds and writes the results page.
+reproduce: setup
+	$(BIN)/ecgkan data verify mitdb
+	$(BIN)/ecgkan compare --train --ship checkpoints --report docs/results.md
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

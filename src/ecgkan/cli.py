@@ -196,6 +196,8 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"Interrupted; continue with the same command and --resume (state in {out}).", err=True)
         raise typer.Exit(1) from None
+    if trained is None:  # another process of a distributed run tells the result
+        return
     if as_json:
         typer.echo(json.dumps(asdict(trained), default=str))
         return

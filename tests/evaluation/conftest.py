@@ -10,6 +10,9 @@ from ecgkan.data.protocols import MARGIN, BeatSplit, BeatTable
 from ecgkan.evaluation.evaluate import Evaluation, evaluate_checkpoint
 from ecgkan.models.checkpoint import MODELS, load_checkpoint, save_checkpoint
 
+# Several threads on a busy machine wait for one another far longer than these small models compute.
+torch.set_num_threads(1)
+
 HISTORY = [
     {
         "epoch": epoch,

@@ -38,7 +38,7 @@ def synthetic_split(n_beats: int = 240) -> BeatSplit:
 
 
 def run(out: Path, recipe: Recipe, *, name: str = "cnn_kan", seed: int = 3, resume: bool = False) -> TrainedModel:
-    return train_model(
+    trained = train_model(
         name,
         recipe,
         seed,
@@ -49,6 +49,8 @@ def run(out: Path, recipe: Recipe, *, name: str = "cnn_kan", seed: int = 3, resu
         compile_encoder=False,
         trainer_options={"accelerator": "cpu"},
     )
+    assert trained is not None
+    return trained
 
 
 def state_of(out: Path, name: str = "cnn_kan") -> dict[str, torch.Tensor]:
@@ -146,6 +148,32 @@ def test_checkpoint_carries_its_training(tmp_path: Path) -> None:
     assert checkpoint.training["selected_epoch"] == int(np.argmin(losses))
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+DISTRIBUTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tests.training.test_fit import SHORT, synthetic_split
+from ecgkan.training.fit import train_model
+options = {{"accelerator": "cpu", "devices": 2, "strategy": "ddp"}}
+trained = train_model(
+    "cnn_kan", SHORT["best"], 0, synthetic_split(), Path({out!r}), threads=1, compile_encoder=False,
+    trainer_options=options,
+)
+print("first" if trained is not None else "other")
+"""
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    root, out, script = Path(__file__).parents[2], tmp_path / "run", tmp_path / "distributed.py"
+    script.write_text(DISTRIBUTED.format(tests=str(root), out=str(out)))
+    done = subprocess.run([sys.executable, str(script)], cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sorted(line for line in done.stdout.split() if line in {"first", "other"}) == ["first", "other"]
+    checkpoint = load_checkpoint(out / "cnn_kan.pth")
+    assert len(checkpoint.training["history"]) == 4
+    assert len((out / "metrics.csv").read_text().splitlines()) == 1 + 4
 
 
 def test_ctrl_c_leaves_a_resumable_state(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 import ecgkan
@@ -78,7 +79,7 @@ def train_model(
     threads: int | None = None,
     compile_encoder: bool | None = None,
     trainer_options: dict[str, Any] | None = None,
-) -> TrainedModel:
+) -> TrainedModel | None:
     """Train a model by a recipe and write it to `out`.
 
     `out` receives `recipe.json`, `last.ckpt` and `best.ckpt` (after every epoch), `metrics.csv`, `tensorboard/`, and in
@@ -101,6 +102,11 @@ def train_model(
     trainer_options : dict, optional
         Further arguments of `pytorch_lightning.Trainer` (accelerator, devices, num_nodes, strategy ...).
 
+    Returns
+    -------
+    TrainedModel or None
+        None on all processes of a distributed run but the first, which writes the result.
+
     Raises
     ------
     OutputExistsError
@@ -113,7 +119,8 @@ def train_model(
     if name not in MODELS:
         raise DataError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
     identity = {"model": name, "seed": seed, "protocol": split.protocol, "recipe": recipe.to_dict()}
-    _claim_folder(out, identity, resume=resume)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        _claim_folder(out, identity, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -125,6 +132,8 @@ def train_model(
         trainer.fit(run, ckpt_path=resume_from, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if not trainer.is_global_zero:
+        return None
     return _finish(run, identity, out, seconds=time.monotonic() - started)
 
 
