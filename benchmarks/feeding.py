@@ -22,10 +22,13 @@ from ecgkan.data.beats import cut_beats
 from ecgkan.data.mitdb import RECORDS, database_dir
 from ecgkan.data.protocols import MARGIN, beat_labels
 from ecgkan.data.recording import read_annotations, read_recording
-from ecgkan.training.batches import BeatBatches, epoch_generator
+from ecgkan.training.batches import BeatBatches, epoch_generator, steps_per_epoch
 from ecgkan.training.fit import build_model, keep_freed_memory
 from ecgkan.training.module import TrainingRun
 from ecgkan.training.recipe import RECIPES, Recipe
+
+TRAINING_BEATS, VALIDATION_BEATS = 76_615, 16_418
+"""Of protocol random-split."""
 
 
 def time_cutting() -> dict[str, float]:
@@ -43,8 +46,23 @@ def time_cutting() -> dict[str, float]:
     return {"reading_s": reading, "cutting_s": cutting}
 
 
+def time_validation(run: TrainingRun) -> float:
+    """Time the validation that ends each epoch, in milliseconds."""
+    run.model.eval()
+    with torch.no_grad():
+        durations = []
+        for _ in range(3):
+            started = time.perf_counter()
+            for batch in run.val_dataloader():
+                run.validation_step((batch[0], batch[1]), 0)
+            durations.append(1e3 * (time.perf_counter() - started))
+    run._logits.clear()
+    run.model.train()
+    return statistics.median(durations)
+
+
 def time_feeding(name: str, recipe: Recipe, *, steps: int = 24, repetitions: int = 5) -> dict[str, float]:
-    """Time batches and training steps in turn; return medians per step in milliseconds and their ratio."""
+    """Time batches and training steps in turn, and validation; return medians and feeding's share of an epoch."""
     count = recipe.batch_size * steps
     windows = torch.randn(count, 384)
     labels = torch.randint(0, 5, (count,))
@@ -54,9 +72,10 @@ def time_feeding(name: str, recipe: Recipe, *, steps: int = 24, repetitions: int
         0,
         train_windows=windows,
         train_labels=labels,
-        validation_input=windows[:2, None, :256],
-        validation_labels=labels[:2],
+        validation_input=torch.randn(VALIDATION_BEATS, 1, 256),
+        validation_labels=torch.randint(0, 5, (VALIDATION_BEATS,)),
     )
+    validation_ms = time_validation(run)
     optimizer = torch.optim.AdamW(run.model.parameters(), foreach=True)
     run._mask_generator = epoch_generator(0, 0, stream=1)
     run.log = lambda *_, **__: None  # type: ignore[method-assign]
@@ -78,8 +97,12 @@ def time_feeding(name: str, recipe: Recipe, *, steps: int = 24, repetitions: int
         if repetition:  # the first one compiles
             feeding.append(1e3 * feed / steps)
             stepping.append(1e3 * step / steps)
-    shares = np.array(feeding) / (np.array(feeding) + np.array(stepping))
+    steps_an_epoch = steps_per_epoch(TRAINING_BEATS, recipe)
+    epochs = steps_an_epoch * (np.array(feeding) + np.array(stepping)) + validation_ms
+    shares = steps_an_epoch * np.array(feeding) / epochs
     return {
+        "validation_ms": validation_ms,
+        "epoch_s": 1e-3 * float(np.median(epochs)),
         "feed_ms": statistics.median(feeding),
         "step_ms": statistics.median(stepping),
         "share": float(np.median(shares)),
@@ -103,13 +126,14 @@ def main() -> None:
     augmented = dataclasses.replace(
         RECIPES["best"], name="best, every augmentation", max_shift_samples=8, max_stretch=0.1
     )
-    for recipe in (RECIPES["best"], augmented):
+    for recipe in (RECIPES["reference"], RECIPES["best"], augmented):
         for name in ("cnn_mlp", "cnn_kan"):
             figures = time_feeding(name, recipe)
             results[f"{name}, {recipe.name}"] = figures
             print(
                 f"{name}, recipe {recipe.name}: batch {figures['feed_ms']:.2f} ms, step {figures['step_ms']:.1f} ms, "
-                f"feeding {100 * figures['share']:.2f} % of an epoch (largest of 5: {100 * figures['share_max']:.2f} %)"
+                f"epoch {figures['epoch_s']:.1f} s, feeding {100 * figures['share']:.2f} % of it "
+                f"(largest of 5: {100 * figures['share_max']:.2f} %)"
             )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")

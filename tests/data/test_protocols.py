@@ -65,7 +65,7 @@ def test_beats_equal_a_plain_reading_of_a_record(split: BeatSplit, mitdb_dir: Pa
 
 
 def test_records_stand_in_the_databases_order(split: BeatSplit, mitdb_dir: Path) -> None:
-    assert RECORDS == tuple((mitdb_dir / "RECORDS").read_text().split())
+    assert tuple((mitdb_dir / "RECORDS").read_text().split()) == RECORDS
     first_seen = list(dict.fromkeys(split.table.records.tolist()))
     assert tuple(first_seen) == RECORDS
     for record in RECORDS:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
@@ -21,6 +21,9 @@ from ecgkan.evaluation.metrics import (
     reliability,
     roc_curve,
 )
+
+# No deadline: a busy machine is no failure.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PAIRS = st.integers(1, 60).flatmap(
     lambda n: st.tuples(hnp.arrays(np.int64, n, elements=st.integers(0, 4)), st.integers(0, 2**32 - 1))
@@ -42,6 +45,7 @@ def sample(n: int, seed: int = 0, **options) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities_for(labels, seed + 1, **options)
 
 
+@unhurried
 @given(PAIRS)
 def test_figures_of_the_confusion_matrix_equal_scikit_learns(pair):
     labels, seed = pair
@@ -59,6 +63,7 @@ def test_figures_of_the_confusion_matrix_equal_scikit_learns(pair):
     np.testing.assert_array_equal(ours.support, np.bincount(labels, minlength=5))
 
 
+@unhurried
 @given(PAIRS, st.sampled_from([None, 0, 1]))
 def test_figures_of_the_probabilities_equal_scikit_learns(pair, decimals):
     labels, seed = pair
@@ -117,6 +122,7 @@ def test_reliability_by_hand():
     assert bins.calibration_error == pytest.approx((1 * 0.4 + 2 * 0.4 + 1 * 0) / 4)
 
 
+@unhurried
 @given(PAIRS)
 def test_reliability_bins_hold_every_beat(pair):
     labels, seed = pair

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgkan.data.beats import normalize_windows
-from ecgkan.training.batches import BeatBatches, augment, epoch_generator, steps_per_epoch
+from ecgkan.training.batches import BeatBatches, augment, draw_augmentation, epoch_generator, steps_per_epoch
 from ecgkan.training.recipe import BEST, REFERENCE, Recipe
 
 PLAIN = dataclasses.replace(REFERENCE, batch_size=32)
@@ -20,6 +20,11 @@ def batches(
 ) -> BeatBatches:
     windows = torch.randn(n_beats, 384, generator=torch.Generator().manual_seed(5))
     return BeatBatches(windows, torch.arange(n_beats), recipe, seed, epoch, rank, world)
+
+
+def augmented(windows: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    drawn = draw_augmentation([len(windows)], recipe, epoch_generator(0, 0, stream=0))
+    return augment(windows, recipe, *drawn)
 
 
 def test_every_beat_once_and_the_last_batch_is_smaller() -> None:
@@ -43,8 +48,8 @@ def test_processes_share_an_epoch_without_overlap() -> None:
 
 
 def test_epochs_differ_and_repeat_exactly() -> None:
-    augmented = dataclasses.replace(BEST, batch_size=32, max_shift_samples=8, max_stretch=0.1)
-    first, again, later = (list(batches(augmented, epoch=epoch)) for epoch in (3, 3, 4))
+    recipe = dataclasses.replace(BEST, batch_size=32, max_shift_samples=8, max_stretch=0.1)
+    first, again, later = (list(batches(recipe, epoch=epoch)) for epoch in (3, 3, 4))
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0][1], later[0][1])
 
@@ -52,14 +57,14 @@ def test_epochs_differ_and_repeat_exactly() -> None:
 def test_without_augmentation_the_input_is_the_protocols() -> None:
     windows = torch.randn(10, 384)
     expected = normalize_windows(windows[:, 64:320].numpy())[:, None]
-    got = augment(windows, PLAIN, epoch_generator(0, 0, stream=0)).numpy()
+    got = augmented(windows, PLAIN).numpy()
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
 def test_shift_moves_the_window_by_whole_samples() -> None:
     windows = torch.randn(200, 384)
     recipe = dataclasses.replace(PLAIN, max_shift_samples=5)
-    got = augment(windows, recipe, epoch_generator(0, 0, stream=0)).numpy()[:, 0]
+    got = augmented(windows, recipe).numpy()[:, 0]
     shifts = []
     for row, window in zip(got, windows.numpy(), strict=True):
         distances = [
@@ -74,16 +79,14 @@ def test_stretch_keeps_the_peak_in_place() -> None:
     offsets = np.arange(384) - 192
     windows = torch.from_numpy(np.exp(-((offsets / 6.0) ** 2)).astype(np.float32)).repeat(50, 1)
     recipe = dataclasses.replace(PLAIN, max_stretch=0.1)
-    got = augment(windows, recipe, epoch_generator(0, 0, stream=0))[:, 0]
+    got = augmented(windows, recipe)[:, 0]
     assert set(got.argmax(1).tolist()) == {128}
     widths = (got > got.amax(1, keepdim=True) / 2).sum(1)
     assert int(widths.max()) > int(widths.min())
 
 
 def test_normalization_of_a_flat_beat_is_zero() -> None:
-    assert torch.equal(
-        augment(torch.full((2, 384), 3.0), PLAIN, epoch_generator(0, 0, stream=0)), torch.zeros(2, 1, 256)
-    )
+    assert torch.equal(augmented(torch.full((2, 384), 3.0), PLAIN), torch.zeros(2, 1, 256))
 
 
 @pytest.mark.parametrize("width", [384])
@@ -91,3 +94,14 @@ def test_width_matches_the_tables_margin(width: int) -> None:
     from ecgkan.data.protocols import MARGIN
 
     assert width == 256 + 2 * MARGIN
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_the_largest_augmentation_stays_inside_of_the_wide_window(sign: float) -> None:
+    recipe = dataclasses.replace(PLAIN, max_shift_samples=32, max_stretch=0.2)
+    ramp = torch.arange(384, dtype=torch.float32).repeat(2, 1)
+    shifts = np.full(2, sign * recipe.max_shift_samples, dtype=np.float32)
+    stretches = np.full(2, np.exp(recipe.max_stretch), dtype=np.float32)
+    cut = augment(ramp, recipe, shifts, stretches)[0, 0]
+    steps = cut.diff()
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-4, rtol=1e-3)  # a ramp, nowhere clipped

@@ -92,9 +92,9 @@ class BeatClassifier(nn.Module):
         ValueError
             If the shape is another one.
         TypeError
-            If the dtype is not floating point.
+            If the dtype is not that of the weights (float32 unless the model was cast).
         """
-        _check_input(x)
+        _check_input(x, cast(ConvBlock, self.encoder[0]).conv.weight.dtype)
         return cast(Tensor, self.encoder(x).mean(-1))  # (B, 256, 16) -> (B, 256)
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -140,11 +140,13 @@ def initialize_convolutions_and_linears(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _check_input(x: Tensor) -> None:
+def _check_input(x: Tensor, dtype: torch.dtype) -> None:
     if x.ndim != 3 or x.shape[1:] != (1, WINDOW_SAMPLES):
         raise ValueError(
             f"expected beats of shape [batch, 1, {WINDOW_SAMPLES}], got {list(x.shape)}; one channel of "
             f"{WINDOW_SAMPLES} samples at 360 Hz around each R peak (see ecgkan.data.beats.cut_beats)"
         )
-    if not torch.is_floating_point(x):
-        raise TypeError(f"expected z-scored beats of a floating-point dtype, got {x.dtype}; use x.float()")
+    if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        raise TypeError(
+            f"expected z-scored beats of dtype {dtype}, as the model's weights, got {x.dtype}; use x.to({dtype})"
+        )
