@@ -88,7 +88,6 @@ def _front_matter(entry: dict[str, Any]) -> str:
         "---",
         "license: mit",
         "library_name: ecgkan",
-        "pipeline_tag: other",
         "tags: [ECG, arrhythmia, heartbeat-classification, MIT-BIH, AAMI, pytorch"
         + (", KAN, kolmogorov-arnold-network]" if entry["model"] == "cnn_kan" else "]"),
         "model-index:",
