@@ -560,9 +560,15 @@ fetch_database(Database("mitdb", files), Path(sys.argv[2]), source=sys.argv[3])
 """
 
 
+def listen_to_ctrl_c() -> None:
+    """Undo what a child inherits where the tests run in the background: SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_fetch(root: Path, url: str) -> subprocess.Popen[str]:
     arguments = [json.dumps(DATABASE.files), str(root), url]
-    return subprocess.Popen([sys.executable, "-c", FETCH_PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", FETCH_PROGRAM, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:

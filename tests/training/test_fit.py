@@ -181,7 +181,13 @@ def test_ctrl_c_leaves_a_resumable_state(tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
     root = Path(__file__).parents[2]
     script = CHILD.format(tests=str(root), out=str(out), recipe="best")
-    child = subprocess.Popen([sys.executable, "-c", script], cwd=root, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=root,
+        stderr=subprocess.DEVNULL,
+        # Tests that run in the background ignore SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (out / "last.ckpt").exists() and child.poll() is None:
         time.sleep(0.002)
     os.kill(child.pid, signal.SIGINT)
