@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import ecgkan
 from ecgkan.data.protocols import BeatSplit
 from ecgkan.errors import CheckpointError, DataError, DataNotFoundError, OutputExistsError
+from ecgkan.evaluation.evaluate import predict_logits
 from ecgkan.models.checkpoint import MODELS, save_checkpoint
 from ecgkan.models.cnn import BeatClassifier
 from ecgkan.training.module import TrainingRun
@@ -244,7 +245,8 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
     run.cpu()
     model = run.kept_model.eval()
     selected = best["history"][-1]
-    temperature = fit_temperature(predict_logits(model, run._validation[0]), run._validation[1])
+    beats, labels = run._validation
+    temperature = fit_temperature(torch.from_numpy(predict_logits(model, beats.numpy())), labels)
     training = {
         "recipe": run.recipe.name,
         "recipe_fields": run.recipe.to_dict(),
@@ -277,12 +279,6 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
         validation_macro_f1=selected["validation_macro_f1"],
         temperature=temperature,
     )
-
-
-@torch.inference_mode()
-def predict_logits(model: BeatClassifier, x: Tensor, *, batch_size: int = 512) -> Tensor:
-    """Return logits `[n, 5]` of beats `[n, 1, 256]`."""
-    return torch.cat([model(batch) for batch in torch.split(x, batch_size)])
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
