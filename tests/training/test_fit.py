@@ -73,6 +73,13 @@ run(Path({out!r}), SHORT[{recipe!r}])
 """
 
 
+def test_a_processor_without_bfloat16_trains_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecgkan.training.module.has_bfloat16", lambda _: False)
+    run(tmp_path / "imitated", SHORT["best"])
+    run(tmp_path / "float32", dataclasses.replace(SHORT["best"], precision="float32"))
+    assert_same_weights(tmp_path / "imitated", tmp_path / "float32")
+
+
 @pytest.mark.parametrize("recipe", ["reference", "best"])
 def test_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path: Path, recipe: str) -> None:
     run(tmp_path / "whole", SHORT[recipe])

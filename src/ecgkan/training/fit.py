@@ -26,7 +26,7 @@ from ecgkan.errors import CheckpointError, DataError, DataNotFoundError, OutputE
 from ecgkan.evaluation.evaluate import predict_logits
 from ecgkan.models.checkpoint import MODELS, save_checkpoint
 from ecgkan.models.cnn import BeatClassifier
-from ecgkan.training.module import TrainingRun
+from ecgkan.training.module import TrainingRun, has_bfloat16
 from ecgkan.training.progress import MetricsTable, TrainingProgress
 from ecgkan.training.recipe import Recipe
 
@@ -259,6 +259,7 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
         "history": run.history,
         "ecgkan": ecgkan.__version__,
         "torch": str(torch.__version__),
+        "bfloat16_native": has_bfloat16("cuda" if torch.cuda.is_available() else "cpu"),
     }
     path = out / f"{name}.pth"
     save_checkpoint(

@@ -1,6 +1,7 @@
 """The Lightning module: one training run of one model by one recipe."""
 
 import os
+import platform
 import shutil
 from collections.abc import Mapping
 from typing import Any, cast
@@ -140,7 +141,7 @@ class TrainingRun(pl.LightningModule):
         return loss
 
     def _training_features(self, x: Tensor) -> Tensor:
-        reduced = self.recipe.precision == "bfloat16"
+        reduced = self.recipe.precision == "bfloat16" and has_bfloat16(x.device.type)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=reduced):
             if x.device.type == "cpu" and self._compiles:
                 masks = draw_dropout_masks(self.model.encoder, len(x), WINDOW_SAMPLES, self._mask_generator)
@@ -204,6 +205,15 @@ class TrainingRun(pl.LightningModule):
 def can_compile() -> bool:
     """Say whether TorchInductor finds the C++ compiler that it needs on the CPU."""
     return shutil.which(os.environ.get("CXX", "c++")) is not None
+
+
+def has_bfloat16(device_type: str) -> bool:
+    """Say whether a device multiplies bfloat16 itself; a CPU that only imitates it takes some ten times as long."""
+    if device_type != "cpu":
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def class_weights(labels: Tensor, power: float) -> Tensor:

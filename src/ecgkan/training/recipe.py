@@ -59,7 +59,8 @@ class Recipe:
     max_stretch : float
         Windows are stretched in time by a factor of up to `exp(±max_stretch)`.
     precision : {"float32", "bfloat16"}
-        Arithmetic of the encoder's training pass; weights, heads and validation stay float32.
+        Arithmetic of the encoder's training pass; weights, heads and validation stay float32. On a CPU without
+        bfloat16 instructions the pass runs in float32 all the same (`ecgkan.training.module.has_bfloat16`).
     kan_grid_range : (float, float)
         Range of the KAN head's splines.
     kan_init : {"kaiming", "reference"}
