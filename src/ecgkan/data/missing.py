@@ -58,7 +58,8 @@ def fill_missing(signal: NDArray[np.floating], fs: float) -> FilledSignal:
         where = np.arange(len(values))
         values = np.interp(where, where[finite], values[finite])
     gap = _in_runs(~finite, longer_than=MAX_GAP_S * fs)
-    return FilledSignal(values, ~(gap | _flat(values, at_least=FLAT_S * fs)))
+    # A line drawn over a gap is not a value held: what lies beside a gap does not hang on what lies beyond it.
+    return FilledSignal(values, ~(gap | _flat(np.where(gap, np.nan, values), at_least=FLAT_S * fs)))
 
 
 def stretches(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -69,21 +70,31 @@ def stretches(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
     >>> stretches(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
     """
-    steps = np.diff(np.concatenate([[0], present.astype(np.int8), [0]]))
-    return list(zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True))
+    starts, stops = _runs(present)
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    steps = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
+    return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
 
 
 def _in_runs(mask: NDArray[np.bool_], *, longer_than: float) -> NDArray[np.bool_]:
+    starts, stops = _runs(mask)
     long_runs = np.zeros_like(mask)
-    for start, stop in stretches(mask):
-        long_runs[start:stop] = stop - start > longer_than
+    chosen = stops - starts > longer_than  # a quiet signal holds its value for a sample or two thousands of times
+    for start, stop in zip(starts[chosen], stops[chosen], strict=True):
+        long_runs[start:stop] = True
     return long_runs
 
 
 def _flat(values: NDArray[np.float64], *, at_least: float) -> NDArray[np.bool_]:
+    held = np.diff(values) == 0  # k equal differences join k + 1 samples
+    starts, stops = _runs(held)
     flat = np.zeros(len(values), dtype=bool)
-    for start, stop in stretches(np.diff(values) == 0):  # k equal differences join k + 1 samples
-        flat[start : stop + 1] |= stop + 1 - start >= at_least
+    chosen = stops + 1 - starts >= at_least
+    for start, stop in zip(starts[chosen], stops[chosen], strict=True):
+        flat[start : stop + 1] = True
     return flat
 
 

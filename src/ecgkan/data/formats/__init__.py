@@ -1,0 +1,1 @@
+"""File formats of recordings, one module each: a path → `OpenedSignals`."""
