@@ -47,7 +47,7 @@ def test_every_command_has_an_example() -> None:
         (["train", "--model", "cnn_kan", "--out", "{tmp}/run"], 1, "no database mitdb"),
         (["train", "--model", "cnn_kan", "--recipe", "bset", "--out", "{tmp}/run"], 1, "no recipe 'bset'"),
         (["train", "--out", "{tmp}/run"], 2, "--model"),
-        (["classify", "{tmp}/nothing"], 1, "no WFDB record"),
+        (["classify", "{tmp}/nothing"], 1, "no recording at"),
         (["evaluate", "{tmp}/nothing.pth", "--out", "{tmp}/out"], 1, "no checkpoint"),
         (["evaluate", "cnn_mlp", "--protocol", "other", "--out", "{tmp}/out"], 2, "random-split"),
         (["data", "verify", "ptbdb"], 2, "mitdb"),

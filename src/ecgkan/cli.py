@@ -14,6 +14,8 @@ from ecgkan.errors import EcgkanError
 if TYPE_CHECKING:
     from ecgkan.data.databases import FileProblem
     from ecgkan.data.fetch import FetchProgress
+    from ecgkan.inference.archive import ArchiveRecording
+    from ecgkan.inference.record import ClassifyOptions
 
 app = typer.Typer(
     name="ecgkan",
@@ -303,32 +305,142 @@ def compare(
 
 @app.command()
 def classify(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A WFDB record: the path without extension.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Recordings, folders of them, or glob patterns; also URLs, such as s3://bucket/folder.",
+            show_default=False,
+        ),
+    ],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")
     ] = "cnn_kan",
+    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")] = None,
     annotator: Annotated[
         str | None,
         typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
     ] = None,
-    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII, else the first.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the table and the annotation file.")] = Path(),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")] = False,
+    fs: Annotated[
+        float | None, typer.Option("--fs", metavar="HZ", help="Sampling rate, for files that do not say it.")
+    ] = None,
+    units: Annotated[str | None, typer.Option("--units", help="mV, uV or V, for files that do not say it.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Of wfdb, csv, parquet, json, html, png.")
+    ] = "wfdb,csv,json,html",
+    output_annotator: Annotated[
+        str, typer.Option("--as-annotator", metavar="NAME", help="Extension of the WFDB annotation file.")
+    ] = "ecgkan",
+    out: Annotated[str, typer.Option("--out", help="Folder or URL for the results.")] = ".",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what an earlier run has done.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that work side by side; with --ray, actors.")
+    ] = None,
+    ray: Annotated[str | None, typer.Option("--ray", metavar="ADDRESS|local", help="Work on this Ray cluster.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
 ) -> None:
-    """Classify the beats of a recording: a summary, a table (CSV), and a WFDB annotation file (annotator ecgkan).
+    """Classify the beats of recordings: a summary, tables, an annotation file and a report of each.
 
     Examples: `ecgkan classify mitdb/100 --out results`,
-    `ecgkan classify mitdb/114 --lead V5 --annotator atr --model cnn_mlp`
+    `ecgkan classify mitdb/114 --lead V5 --annotator atr --model cnn_mlp`,
+    `ecgkan classify holter.csv --fs 250 --format csv,json`,
+    `ecgkan classify archive/ --out results --workers 4`, and after an interruption the same with --resume
     """
+    if overwrite and resume:
+        raise typer.BadParameter("says to do all again, --resume to skip what is done", param_hint="--overwrite")
+    from ecgkan.errors import DataError
+    from ecgkan.inference.record import ClassifyOptions
+    from ecgkan.inference.search import find_archive
+    from ecgkan.inference.stores import is_url
+
+    try:
+        options = ClassifyOptions(
+            model=model,
+            lead=lead,
+            annotator=annotator,
+            fs=fs,
+            units=units,
+            formats=tuple(dict.fromkeys(name.strip() for name in formats.split(",") if name.strip())),
+            output_annotator=output_annotator,
+            overwrite=overwrite,
+        )
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
+    recordings = find_archive(paths)
+    on_its_own = len(recordings) == 1 and not (resume or workers or ray)
+    if on_its_own and not is_url(recordings[0].path) and not is_url(out):
+        _classify_one(recordings[0].path, out, options, as_json=as_json)
+    else:
+        _classify_many(recordings, out, options, resume=resume, workers=workers, ray=ray, as_json=as_json)
+
+
+def _classify_one(path: str, out: str, options: "ClassifyOptions", *, as_json: bool) -> None:
     from ecgkan.inference.console import make_console, print_classified
     from ecgkan.inference.record import classify_to_folder
+    from ecgkan.inference.stores import local_path
 
-    classified = classify_to_folder(record, out, model=model, lead=lead, annotator=annotator, overwrite=overwrite)
+    with _share_done(Path(path).name) as progress:
+        classified = classify_to_folder(path, local_path(out), options, progress=progress)
     if as_json:
         typer.echo(json.dumps(classified.to_dict(), indent=2, allow_nan=False))
     else:
         print_classified(make_console(), classified)
+
+
+def _classify_many(
+    recordings: "Sequence[ArchiveRecording]",
+    out: str,
+    options: "ClassifyOptions",
+    *,
+    resume: bool,
+    workers: int | None,
+    ray: str | None,
+    as_json: bool,
+) -> None:
+    from contextlib import redirect_stdout
+
+    from ecgkan.inference.archive import classify_archive
+    from ecgkan.inference.archive_console import archive_progress, print_archive
+    from ecgkan.inference.console import make_console
+
+    try:
+        # Ray tells of workers that died on standard output, where the result belongs.
+        with redirect_stdout(sys.stderr), archive_progress() as (on_plan, on_outcome):
+            report = classify_archive(
+                recordings,
+                out,
+                options,
+                resume=resume,
+                workers=workers,
+                ray=ray,
+                on_plan=on_plan,
+                on_outcome=on_outcome,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted; the same command with --resume goes on (results so far in {out}).", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+    else:
+        print_archive(make_console(), report)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+@contextmanager
+def _share_done(name: str) -> Iterator[Callable[[float], None]]:
+    """Yield a function that shows which share of a recording is done; silent without a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(name, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
 
 
 @app.command()
@@ -344,6 +456,109 @@ def demo(
     from ecgkan.inference.demo import run_demo
 
     print_demo(make_console(), run_demo(out, overwrite=overwrite))
+
+
+@app.command()
+def explain(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A recording, in any format that classify reads.")],
+    beat: Annotated[
+        float, typer.Option("--beat", metavar="TIME_S", help="The beat nearest to this time, seconds from the start.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The figure: .png, .pdf or .svg.")],
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")
+    ] = "cnn_kan",
+    target: Annotated[
+        str | None, typer.Option("--class", metavar="N|S|V|F|Q", help="Explain this class; else the model's own.")
+    ] = None,
+    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")] = None,
+    annotator: Annotated[
+        str | None,
+        typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
+    ] = None,
+    fs: Annotated[
+        float | None, typer.Option("--fs", metavar="HZ", help="Sampling rate, for files that do not say it.")
+    ] = None,
+    units: Annotated[str | None, typer.Option("--units", help="mV, uV or V, for files that do not say it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier figure.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the evidence as JSON and nothing else.")] = False,
+) -> None:
+    """Explain a beat: which samples, features and learned functions moved the decision, as a figure.
+
+    Example: `ecgkan explain mitdb/208 --beat 31.5 --annotator atr --out beat.png`
+    """
+    from ecgkan.inference.console import make_console, print_evidence
+    from ecgkan.inference.evidence import explain_to_file
+
+    evidence = explain_to_file(
+        record,
+        beat,
+        out,
+        model=model,
+        target=target,
+        lead=lead,
+        annotator=annotator,
+        fs=fs,
+        units=units,
+        overwrite=overwrite,
+    )
+    if as_json:
+        typer.echo(json.dumps(evidence.to_dict(), allow_nan=False))
+    else:
+        print_evidence(make_console(), evidence, out)
+
+
+detector_app = typer.Typer(help="The QRS detector: train it anew, or measure it.", no_args_is_help=True)
+app.add_typer(detector_app, name="detector")
+
+
+@detector_app.command("train")
+def detector_train(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="The weights.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="What everything is drawn from.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the training.")] = None,
+    data_dir: DataDir = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier file.")] = False,
+) -> None:
+    """Train the QRS detector on the records of DS1 with noise added (half an hour on one core).
+
+    Example: `ecgkan detector train --out qrs_detector.npz`
+    """
+    from ecgkan.training.detector import SEED, STEPS, train_to_file
+
+    def report(step: int, loss: float, seconds: float) -> None:
+        typer.echo(f"step {step}  loss {loss:.4f}  {seconds:.0f} s")
+
+    train_to_file(
+        out,
+        data_dir,
+        seed=SEED if seed is None else seed,
+        steps=STEPS if steps is None else steps,
+        overwrite=overwrite,
+        report=report,
+    )
+    typer.echo(f"Wrote {out}")
+
+
+@detector_app.command("score")
+def detector_score(
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.md", help="Put the tables into this page, and JSON beside.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON and nothing else.")] = False,
+) -> None:
+    """Compare the QRS detector with reference annotations and other detectors, by the rules of WFDB's bxb.
+
+    Example: `ecgkan detector score --report docs/detector.md`
+    """
+    from ecgkan.studies.detector import detector_tables, study, write_study
+
+    with _status() as say:
+        results = study(data_dir, report=say)
+    if report is not None:
+        write_study(report, results)
+    typer.echo(json.dumps(results) if as_json else detector_tables(results))
 
 
 @contextmanager

@@ -34,6 +34,10 @@ def annotate(samples, classes, *, record="rec", fs=360.0, **changes) -> BeatAnno
         "weights_sha256": "0" * 64,
         "rpeaks": "detector",
         "duration_s": 60.0,
+        "quality": np.ones(len(samples), dtype=np.float32),
+        "noisy": np.zeros((0, 2), dtype=np.int64),
+        "noisy_reasons": (),
+        "mean_beats": np.full((5, 256), np.nan, dtype=np.float32),
     }
     return BeatAnnotations(**(values | changes))
 
@@ -117,18 +121,23 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
         annotate([10], "N").to_wfdb(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize("record", ["two words", "a.b", "é1", "", "../up"])
-def test_names_that_wfdb_cannot_have(tmp_path, record):
-    with pytest.raises(DataError, match="cannot be the name of a WFDB record"):
-        annotate([10], "N", record=record).save(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(
+    ("record", "stem"),
+    [("two words", "two_words"), ("a.b", "a_b"), ("é1", "_1"), ("", "recording"), ("../up", "___up"), ("100", "100")],
+)
+def test_names_that_wfdb_cannot_have_become_some_that_it_can(tmp_path, record, stem):
+    files = annotate([10], "N", record=record).save(tmp_path / "out")
+    assert files == (tmp_path / "out" / f"{stem}.csv", tmp_path / "out" / f"{stem}.ecgkan")
+    assert wfdb.rdann(str(tmp_path / "out" / stem), "ecgkan").sample.tolist() == [10]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_table_holds_everything_about_a_beat(tmp_path):
     annotations = annotate([360, 720, 1260], "NSV")
     frame = annotations.to_dataframe()
     assert list(frame.columns) == [
-        *("sample", "time_s", "class", "p_N", "p_S", "p_V", "p_F", "p_Q", "rr_before_s", "rr_after_s")
+        *("sample", "time_s", "class", "p_N", "p_S", "p_V", "p_F", "p_Q", "rr_before_s", "rr_after_s"),
+        *("quality", "uncertain"),
     ]
     assert frame["time_s"].tolist() == [1.0, 2.0, 3.5]
     assert frame["class"].tolist() == ["N", "S", "V"]

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from tests.synthetic import synthetic_ecg, write_record
 from ecgkan import BeatAnnotations, Recording, classify, load_checkpoint, load_model, read_annotations, read_recording
 from ecgkan.data.beats import cut_beats
 from ecgkan.data.embedded import embedded_recording
+from ecgkan.data.resampling import resample
 from ecgkan.data.rpeaks import detect_rpeaks, reference_rpeaks
 from ecgkan.errors import CheckpointError, DataError, DataNotFoundError
 from ecgkan.models.cnn import ECGCNN
@@ -222,6 +223,112 @@ def test_classifying_twice_gives_the_same_bits(model, minute):
     assert np.array_equal(one.probabilities, other.probabilities)
 
 
+def everything(annotations) -> dict:
+    """Every field that could differ."""
+    return {field.name: getattr(annotations, field.name) for field in fields(annotations)}
+
+
+def torn_recording(fs) -> Recording:
+    """Four and a half real minutes at some rate, with gaps of all lengths, a flat line, and a minute of noise."""
+    signal = resample(embedded_recording().signals[:97_200, 0], FS, fs)
+    for start_s, stop_s, value in ((10, 10.1, np.nan), (40, 75, np.nan), (80, 84, 0.2), (119, 121, np.nan)):
+        signal[round(start_s * fs) : round(stop_s * fs)] = value
+    noisy = slice(round(150 * fs), round(210 * fs))
+    signal[noisy] += np.random.default_rng(3).normal(0, 3.0, noisy.stop - noisy.start)
+    return recording_of(signal, fs)
+
+
+@pytest.mark.parametrize("fs", [100.0, 257.0, 360.0, 999.5])
+def test_nothing_depends_on_how_much_is_read_at_a_time(model, fs):
+    recording = torn_recording(fs)
+    whole = everything(classify(recording, model, chunk_s=1e6))
+    assert len(whole["samples"]) > 150
+    assert {"missing", "flat", "noise"} <= set(whole["noisy_reasons"])
+    for chunk_s in (1.0, 120.0, 130.0):
+        other = everything(classify(recording, model, chunk_s=chunk_s))
+        for name, value in whole.items():
+            if isinstance(value, np.ndarray):
+                assert np.array_equal(other[name], value, equal_nan=value.dtype.kind == "f"), name
+            else:
+                assert other[name] == value, name
+
+
+@pytest.mark.parametrize("fs", [257.0, 360.0])
+def test_given_beats_are_the_same_beats_as_found_ones(model, fs):
+    """One way to cut: what was found at a sample is what is cut where that sample is given."""
+    recording = torn_recording(fs)
+    found = classify(recording, model)
+    everywhere = np.sort(np.concatenate([found.samples, found.left_out]))
+    given = classify(recording, model, rpeaks=everywhere)
+    assert np.array_equal(given.samples, found.samples)
+    assert np.array_equal(given.left_out, found.left_out)
+    assert np.array_equal(given.probabilities, found.probabilities)
+    assert np.array_equal(given.noisy, found.noisy)
+
+
+def test_beats_in_stretches_that_are_not_read_are_left_out_and_intervals_across_are_unknown(model):
+    annotations = classify(torn_recording(FS), model)
+    inside = np.zeros(97_200, dtype=bool)
+    for start, stop in annotations.noisy:
+        inside[start:stop] = True
+    assert not inside[annotations.samples].any()
+    assert inside[150 * 360 : 210 * 360].mean() > 0.9, "a minute of noise, three millivolts strong"
+    assert np.count_nonzero(inside[annotations.left_out]) > 10
+    before = np.concatenate([[np.nan], np.diff(annotations.samples) / FS])
+    spans = [inside[a:b].any() for a, b in zip(annotations.samples[:-1], annotations.samples[1:], strict=True)]
+    assert np.isnan(annotations.rr_before_s[1:][spans]).all()
+    known = ~np.isnan(annotations.rr_before_s)
+    np.testing.assert_allclose(annotations.rr_before_s[known], before[known])
+    assert known.sum() > 100
+
+
+def test_mean_beats_are_the_means_of_the_windows(model, minute):
+    annotations = classify(minute, model)
+    windows = cut_beats(minute.signals[:, 0], annotations.samples, edges="pad").windows
+    for letter, mean in zip("NSVFQ", annotations.mean_beats, strict=True):
+        own = windows[annotations.classes == letter]
+        if len(own):
+            np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-5)
+        else:
+            assert np.isnan(mean).all()
+
+
+def test_progress_goes_from_0_to_1(model, minute):
+    shares = []
+    classify(torn_recording(FS), model, progress=shares.append)
+    assert shares == sorted(shares)
+    assert len(shares) == 5
+    assert 0 < shares[0] < shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 500, 1000])
+@pytest.mark.parametrize("fs", [100.0, 257.0, 2000.0])
+def test_recordings_of_a_few_samples(model, n_samples, fs):
+    signal = np.sin(np.arange(n_samples))
+    annotations = classify(recording_of(signal, fs), model)
+    assert annotations.duration_s == n_samples / fs
+    given = classify(recording_of(signal, fs), model, rpeaks=np.array([n_samples - 1]))
+    assert len(given) + len(given.left_out) == 1
+
+
+def test_a_recording_of_two_seconds_has_its_beats(model):
+    signal, rpeaks = synthetic_ecg(250.0, 2.0)
+    annotations = classify(recording_of(signal, 250.0), model)
+    assert np.abs(annotations.samples - rpeaks).max() <= 5
+
+
+def test_a_lead_upside_down_is_noticed_and_classified_as_it_is(model):
+    signal, rpeaks = synthetic_ecg(FS, 60.0)
+    upright, inverted = (classify(recording_of(sign * signal), model, rpeaks=rpeaks) for sign in (1, -1))
+    assert not upright.inverted
+    assert upright.notes == ()
+    assert inverted.inverted
+    assert "upside down" in inverted.notes[0]
+    turned = by_hand(model, recording_of(-signal), rpeaks)
+    np.testing.assert_allclose(inverted.probabilities, turned, atol=1e-5)
+    assert not classify(recording_of(-signal, lead="aVR"), model, rpeaks=rpeaks).inverted
+
+
 def test_r_peaks_of_an_annotation_file(tmp_path, model):
     import wfdb
 
@@ -261,7 +368,7 @@ def test_an_annotator_needs_the_records_path(model, minute):
 def test_unknown_leads_records_annotators_and_models_are_named(tmp_path, model, minute):
     with pytest.raises(DataError, match="no lead 'V9'"):
         classify(minute, model, lead="V9")
-    with pytest.raises(DataNotFoundError, match="no WFDB record"):
+    with pytest.raises(DataNotFoundError, match="no recording at"):
         classify(tmp_path / "nowhere", model)
     path = write_record(tmp_path, "rec", FS, {"MLII": minute.signals[:, 0]})
     with pytest.raises(DataNotFoundError, match=r"no annotation file .*rec\.xyz"):

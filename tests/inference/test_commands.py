@@ -1,15 +1,22 @@
-"""`ecgkan classify` and `ecgkan demo` as a user runs them: exit status, text, JSON, files."""
+"""`ecgkan classify`, `ecgkan explain` and `ecgkan demo` as a user runs them: exit status, text, JSON, files."""
 
+import datetime
+import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import wfdb
+from rich.console import Console
+from tests.inference.test_holter import annotate
 from tests.synthetic import synthetic_ecg, write_record
 from typer.testing import CliRunner
 
 from ecgkan.cli import app, main
+from ecgkan.inference.console import print_classified
+from ecgkan.inference.record import ClassifiedRecord
 
 
 @pytest.fixture
@@ -37,16 +44,18 @@ def fail(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     return int(stop.value.code), capsys.readouterr().err
 
 
-def test_classify_prints_a_summary_and_writes_two_files(record, checkpoints, tmp_path):
+def test_classify_prints_a_summary_and_names_its_files(record, checkpoints, tmp_path):
     out = tmp_path / "out"
     text = run("classify", record, "--model", checkpoints["cnn_kan"], "--out", out)
     assert "Record 100, 0 min 20 s" in text
-    assert "Lead MLII · R peaks by detector" in text
-    assert "Heart rate 75/min" in text
+    assert "Lead MLII (MLII by name) · R peaks by detector · model cnn_kan" in text
+    assert "mean 75/min" in text
+    assert "none of at least 2 s; longest RR 0.8" in text
     assert "Agreement" not in text
-    assert str(out / "100.csv") in text
-    assert str(out / "100.ecgkan") in text
-    assert sorted(file.name for file in out.iterdir()) == ["100.csv", "100.ecgkan"]
+    names = ["100.csv", "100.ecgkan", "100.html", "100.json"]
+    assert sorted(file.name for file in out.iterdir()) == names
+    assert all(f"  {out / name}\n" in text for name in names)
+    assert max(len(line) for line in text.splitlines() if str(out) not in line) <= 100
     assert len(wfdb.rdann(str(out / "100"), "ecgkan").sample) == len(synthetic_ecg(360.0, 20.0)[1])
 
 
@@ -63,7 +72,7 @@ def test_classify_prints_json_and_nothing_else(record, checkpoints, tmp_path):
     assert document["rpeaks"] == "annotator atr"
     assert document["beats"] == sum(document["counts"].values()) == document["agreement"]["beats"]
     assert np.sum(document["agreement"]["confusion"], axis=1).tolist()[:2] == [1, 1]
-    assert len(document["files"]) == 2
+    assert [file.rpartition(".")[2] for file in document["files"]] == ["ecgkan", "csv", "json", "html"]
 
 
 def test_classify_leaves_what_exists(record, checkpoints, tmp_path, monkeypatch, capsys):
@@ -101,7 +110,7 @@ def test_a_missing_record_and_a_missing_argument(tmp_path, monkeypatch, capsys):
     assert fail(monkeypatch, capsys, "demo", "--models")[0] == 2
 
 
-@pytest.mark.parametrize("command", ["classify", "demo"])
+@pytest.mark.parametrize("command", ["classify", "demo", "explain"])
 def test_help_has_an_example(command):
     assert f"ecgkan {command}" in " ".join(run(command, "--help").split())
 
@@ -109,9 +118,74 @@ def test_help_has_an_example(command):
 def test_a_record_without_beats_is_no_error(checkpoints, tmp_path):
     path = write_record(tmp_path / "records", "flat", 250.0, {"II": np.zeros(5000)})
     text = run("classify", path, "--model", checkpoints["cnn_kan"], "--out", tmp_path)
-    assert "Heart rate unknown" in text
+    assert "heart rate         unknown" in text
+    assert "ventricular        none" in text
     assert (tmp_path / "flat.csv").read_text().count("\n") == 1
-    assert wfdb.rdann(str(tmp_path / "flat"), "ecgkan").sample.tolist() == []
+    assert "N" not in wfdb.rdann(str(tmp_path / "flat"), "ecgkan").symbol
+
+
+def printed(annotations, **changes) -> str:
+    """What `ecgkan classify` prints into a pipe for these annotations."""
+    console = Console(file=io.StringIO(), width=100, markup=False, highlight=False)
+    values = {"agreement": None, "note": None, "files": (Path("out/rec.csv"),)}
+    print_classified(console, ClassifiedRecord(annotations, **(values | changes)))
+    return console.file.getvalue()
+
+
+def long_recording(**changes):
+    """Two hours and a half: a run, a couplet, bigeminy, a pause, noise, uncertain beats."""
+    classes = ["N"] * 9000
+    classes[100:104], classes[200:202], classes[300:307] = "VVVV", "VV", "VNVNVNV"
+    classes[500:503] = "SSS"
+    steps = np.full(9000, 360)
+    steps[4000] = 4 * 360
+    probabilities = np.full((9000, 5), 0.01, dtype=np.float32)
+    probabilities[:, 0] = 0.96
+    probabilities[:90, 0] = 0.5
+    noisy = np.array([[1_000_000, 1_003_600], [2_000_000, 2_000_720]])
+    values = {"duration_s": 9010.0, "probabilities": probabilities, "left_out": np.array([1_000_100, 1_000_500])}
+    values |= {"noisy": noisy, "noisy_reasons": ("noise", "missing")}
+    return annotate(classes, np.cumsum(steps), **(values | changes))
+
+
+def test_what_is_printed_of_a_long_recording():
+    text = " ".join(printed(long_recording()).split())
+    for said in (
+        "Record rec, 2 h 30 min",
+        "mean 60/min, lowest 60/min at 0:00:05, highest 60/min at",
+        "variability SDNN 0 ms, RMSSD 0 ms over 8,964 NN intervals",
+        "pauses 1 of at least 2 s; longest RR 4.00 s at 1:06:40",
+        "ventricular 10 beats: 4 isolated, 1 couplet, 1 run; longest run 4 beats at 0:01:41; fastest 60/min at 0:01:41",
+        "bigeminy 1 episode, 8 beats",
+        "supraventricular 3 beats: 0 isolated, 0 couplets, 1 run; longest run 3 beats at 0:08:21; fastest 60/min",
+        "uncertain 90 beats (1.0 %)",
+        "excluded 12.1 s (noise 10.0 s, missing 2.0 s, beat left out 0.1 s); 2 beats left out",
+        "not a medical device",
+    ):
+        assert said in text
+    lines = printed(long_recording()).splitlines()
+    hours = [line.split() for line in lines[[line.startswith("hour ") for line in lines].index(True) + 2 :]][:3]
+    assert hours[0] == ["1", "60", "min", "3,599", "60/min", "60/min", "60/min", "3", "10", "0", "0.4", "%"]
+    assert [hour[0] for hour in hours] == ["1", "2", "3"]
+    assert sum(int(hour[3].replace(",", "")) for hour in hours) == 9000
+    assert max(map(len, lines)) <= 100
+
+
+def test_what_the_reader_noticed_and_the_time_of_day_are_printed():
+    annotations = long_recording(
+        started=datetime.datetime(2024, 3, 1, 23, 10),
+        inverted=True,
+        lead_reason="first lead; none is named MLII or II",
+        notes=("units taken as mV",),
+    )
+    text = " ".join(printed(annotations, note="A note.").split())
+    assert "Record rec, 2 h 30 min, started 2024-03-01 23:10:00" in text
+    assert "Lead MLII (first lead; none is named MLII or II)" in text
+    assert "looks upside down" in text
+    assert "Note: units taken as mV" in text
+    assert "longest RR 4.00 s at 1:06:40 (00:16:40)" in text
+    assert "A note. Wrote" in text
+    assert "upside down" not in printed(long_recording())
 
 
 def test_demo_names_each_file_it_writes(tmp_path):

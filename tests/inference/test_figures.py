@@ -1,5 +1,7 @@
 """Figures show what they are given, in colours that hold up; they are written whole, and the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -72,6 +74,25 @@ def test_a_strip_beyond_the_end_or_without_signal_is_drawn(signal, tmp_path):
     for start_s in (0.0, 295.0):
         figure = strip_figure(torn, pair("NV", "NS"), Strip(start_s, row_s=10.0, rows=2), title="edge")
         assert write_figure(figure, tmp_path / f"{start_s}.png").stat().st_size > 10_000
+
+
+def test_a_strip_of_a_part_of_the_signal_is_the_strip_of_all_of_it(signal):
+    annotations = pair("NVS", "NVS")[:1]
+    whole, part = (
+        strip_figure(values, annotations, Strip(20.0, row_s=7.0, rows=2), title="strip", first_sample=first)
+        for values, first in ((signal, 0), (signal[7000:12_500], 7000))
+    )
+    for axes, same in zip(whole.axes, part.axes, strict=True):
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), same.lines[0].get_xydata())
+        assert axes.get_ylim() == same.get_ylim()
+
+
+def test_stretches_that_are_not_read_are_shaded(signal):
+    (annotations,) = pair("NVS", "NVS")[:1]
+    noisy = replace(annotations, noisy=np.array([[0, 360], [7560, 9000]]), noisy_reasons=("flat", "noise"))
+    figure = strip_figure(signal, [noisy], Strip(20.0, row_s=4.0, rows=1), title="strip", window_s=(20.5, 20.75))
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[0].patches]
+    assert spans == [pytest.approx((21.0, 24.0)), pytest.approx((20.5, 20.75))]
 
 
 def test_the_gallery_shows_every_beat_in_its_class(signal):

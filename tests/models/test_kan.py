@@ -340,6 +340,22 @@ def test_knots_keep_their_precision_in_a_low_precision_layer() -> None:
     assert layer.base_weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("irregular", [False, True])
+def test_edges_sum_to_the_output_and_are_what_the_layer_describes(irregular: bool) -> None:
+    layer = make_irregular(KANLayer(6, 4)).double() if irregular else KANLayer(6, 4).double()
+    x = 2.0 * torch.randn(3, 5, 6, dtype=torch.float64)
+    values = layer.edge_values(x)
+    assert values.shape == (3, 5, 4, 6)
+    torch.testing.assert_close(values.sum(-1), layer(x), rtol=1e-12, atol=1e-12)
+    z = layer.layer_norm(x)
+    for output, entry in ((0, 0), (3, 5), (2, 1)):
+        splines = scipy_basis(z[..., entry].flatten().detach().numpy(), layer.grid[entry].numpy(), 3)
+        spline = splines @ layer.spline_weight[output, entry].detach().numpy()
+        points = z[..., entry].flatten().detach().numpy()
+        expected = float(layer.base_weight[output, entry].detach()) * points / (1 + np.exp(-points)) + spline
+        np.testing.assert_allclose(values[..., output, entry].flatten().detach(), expected, rtol=1e-9, atol=1e-12)
+
+
 # --- compile, export, memory -----------------------------------------------------------------------------------------
 
 dynamo_instantiates_functions = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

@@ -1,28 +1,39 @@
-"""Classify the beats of a recording: Recording + model → BeatAnnotations."""
+"""Classify the beats of a recording: recording + model → BeatAnnotations."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgkan.aami import CLASSES
-from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, Beats, cut_beats
-from ecgkan.data.missing import FilledSignal, fill_missing
-from ecgkan.data.recording import Recording, read_annotations, read_recording
-from ecgkan.data.resampling import map_samples, resample
-from ecgkan.data.rpeaks import detect_rpeaks, reference_rpeaks
+from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, cut_beats, normalize_windows
+from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
+from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
+from ecgkan.data.recording import open_recording, read_annotations
+from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
 from ecgkan.errors import CheckpointError, DataError
 from ecgkan.inference.annotation import BeatAnnotations
 
 if TYPE_CHECKING:
+    from ecgkan.data.leads import LeadChoice
+    from ecgkan.data.recording import SignalSource
     from ecgkan.models.checkpoint import Checkpoint
     from ecgkan.models.cnn import BeatClassifier
 
-BATCH_SIZE: Final = 512
+BATCH_SIZE: Final = 128
+"""Beats that pass the model at a time: larger batches take more memory and are slower."""
 
 MIN_PRESENT: Final = 0.5
-"""A beat of which less than this share of its window is signal is left out: what is left may be the wrong half."""
+"""A beat of which less than this share of its window can be read is left out: what is left may be the wrong half."""
+
+INVERTED_NOTE: Final = (
+    "lead {lead} looks as if it were recorded upside down (P, QRS and T all point downwards); it was classified as it "
+    "is: check the electrodes, or turn the signal round"
+)
 
 
 class _Classifier(NamedTuple):
@@ -34,47 +45,51 @@ class _Classifier(NamedTuple):
     sha256: str
 
 
-class _RPeaks(NamedTuple):
-    """R peaks `[n]` int64 at the recording's sampling rate, and where they came from."""
-
-    samples: NDArray[np.int64]
-    origin: str
-    detected: bool
-
-
 def classify(
-    recording: "Recording | str | Path",
+    recording: "SignalSource | str | Path",
     model: "str | Path | Checkpoint | BeatClassifier" = "cnn_kan",
     *,
     lead: str | int | None = None,
     rpeaks: NDArray[np.integer] | None = None,
     annotator: str | None = None,
     batch_size: int = BATCH_SIZE,
+    fs: float | None = None,
+    units: str | None = None,
+    chunk_s: float = CHUNK_S,
+    progress: Callable[[float], None] | None = None,
 ) -> BeatAnnotations:
     """Classify the beats of one lead into the AAMI classes N S V F Q.
 
     Parameters
     ----------
-    recording : Recording or path
-        Signals in mV at 100 to 2000 Hz, or the path of a WFDB record.
+    recording : Recording, RecordingFile or path
+        Signals in mV at 100 to 2000 Hz, or the path of a file that `read_recording` reads. A file is read piece by
+        piece, so that memory does not grow with its length.
     model : str, path, Checkpoint or BeatClassifier
         A shipped model (`cnn_kan`, `cnn_mlp`), a checkpoint file, or one already loaded. A bare model, such as
         `load_model` returns, carries no temperature: its probabilities are not calibrated.
     lead : str or int, optional
-        Lead by name or number; by default MLII by name, else the first. The result says which it was.
+        Lead by name or number; by default MLII by name, else the first. The result says which it was, and why.
     rpeaks : ndarray, optional
         `[n]` integer, R peaks in samples at the recording's own rate, ascending; detected by default.
     annotator : str, optional
         Take the R peaks from this annotation file of the record, such as `atr`; needs a path as `recording`.
     batch_size : int
         Beats that pass the model at a time.
+    fs, units : float and str, optional
+        Sampling rate (Hz) and unit, where `recording` is the path of a file that does not say them.
+    chunk_s : float
+        How much of the recording is read at a time, seconds. The result is the same for any value.
+    progress : callable, optional
+        Called with the share of the recording that is done, from 0 to 1.
 
     Returns
     -------
     BeatAnnotations
         One class per beat, also at the edges, where the signal is continued by its last value. Gaps up to 0.2 s
-        are bridged by a straight line. Beats whose R peak falls into a longer gap, with less than
-        half of their window left, or with a flat window are not classified; `left_out` holds their R peaks.
+        are bridged by a straight line. Longer gaps and stretches too noisy to read are listed in `noisy`
+        (docs/quality.md). Beats whose R peak falls into one, with less than half of their window left, or with a
+        flat window are not classified; `left_out` holds their R peaks.
 
     Raises
     ------
@@ -93,44 +108,140 @@ def classify(
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
     if annotator is not None:
         rpeaks = _annotated_rpeaks(recording, annotator, rpeaks)
-    if not isinstance(recording, Recording):
-        recording = read_recording(recording)
-    column = recording.lead_index(lead)
-    signal = fill_missing(recording.signals[:, column], recording.fs)
-    peaks = _find_rpeaks(recording, column, rpeaks, annotator)
-    return _annotate(recording, recording.leads[column], signal, peaks, _load(model), batch_size)
+    with _opened(recording, fs, units) as source:
+        lead_choice = source.choose_lead(lead)
+        given = None if rpeaks is None else _check_rpeaks(source, rpeaks)
+        results = _Results(_load(model), batch_size)
+        detector = BlockDetector()
+        for block in read_blocks(source, lead_choice.index, chunk_s=chunk_s):
+            core, seen = detector.detect(block) if given is None else _given_in(block, given)
+            results.add(block, core, seen)
+            if progress is not None:
+                progress(block.core_stop / source.n_samples)
+        origin = "detector" if given is None else f"annotator {annotator}" if annotator else "given"
+        return results.annotations(source, lead_choice, origin, detected=given is None)
 
 
-def _annotate(
-    recording: Recording, lead: str, signal: FilledSignal, peaks: _RPeaks, classifier: _Classifier, batch_size: int
-) -> BeatAnnotations:
-    beats = _cut(signal.values, recording.fs, peaks.samples)
-    usable = _has_signal(signal.present, recording.fs, peaks.samples) & (np.ptp(beats.windows, axis=1) > 0)
-    rr_before_s, rr_after_s = _rr_intervals(peaks, recording.fs, signal.present)
-    probabilities = _probabilities(classifier, beats.model_input()[usable], batch_size)
-    return BeatAnnotations(
-        record=recording.name,
-        fs=recording.fs,
-        samples=peaks.samples[usable],
-        classes=np.array(CLASSES)[probabilities.argmax(axis=1)],
-        probabilities=probabilities,
-        rr_before_s=rr_before_s[usable],
-        rr_after_s=rr_after_s[usable],
-        lead=lead,
-        model=classifier.name,
-        weights_sha256=classifier.sha256,
-        rpeaks=peaks.origin,
-        duration_s=recording.duration_s,
-        left_out=peaks.samples[~usable],
-    )
+def _opened(
+    recording: "SignalSource | str | Path", fs: float | None, units: str | None
+) -> AbstractContextManager["SignalSource"]:
+    if isinstance(recording, str | Path):
+        return open_recording(recording, fs=fs, units=units)
+    if fs is not None or units is not None:
+        raise DataError(
+            f"recording {recording.name} is open already, in mV at {recording.fs:g} Hz; leave out fs and units"
+        )
+    return nullcontext(recording)
+
+
+class _Rows:
+    """An array that grows by rows.
+
+    A list of small arrays would do, but each of them pins a page between the model's large ones, and memory grows with
+    the length of the recording.
+    """
+
+    def __init__(self, dtype: "np.typing.DTypeLike", *columns: int) -> None:
+        self._room = np.zeros((1024, *columns), dtype=dtype)
+        self._n = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add `[k, ...]` rows."""
+        while self._n + len(rows) > len(self._room):
+            self._room = np.concatenate([self._room, np.zeros_like(self._room)])
+        self._room[self._n : self._n + len(rows)] = rows
+        self._n += len(rows)
+
+    def values(self) -> NDArray[Any]:
+        """Return all rows `[n, ...]`."""
+        return self._room[: self._n].copy()
+
+
+@dataclass(slots=True)
+class _Results:
+    """What is found block by block; of the signal, only the windows that wait for the model are kept."""
+
+    classifier: _Classifier
+    batch_size: int
+    rpeaks: _Rows = field(default_factory=lambda: _Rows(np.int64))
+    usable: _Rows = field(default_factory=lambda: _Rows(np.bool_))
+    quality: _Rows = field(default_factory=lambda: _Rows(np.float32))
+    probabilities: _Rows = field(default_factory=lambda: _Rows(np.float32, len(CLASSES)))
+    unread: list[Stretch] = field(default_factory=list)
+    inverted: list[bool] = field(default_factory=list)
+    waiting: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, BEFORE + AFTER), dtype=np.float32))
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
+
+    def add(self, block: Block, core: NDArray[np.int64], seen: NDArray[np.int64]) -> None:
+        """Take over a block: the R peaks of its core, `[n]`, and all that are seen in it, `[m]`."""
+        quality = assess_quality(block, core, seen)
+        windows = cut_beats(block.at_360, block.positions_at_360(core), edges="pad").windows
+        usable = _can_be_read(block, quality.readable, core) & (np.ptp(windows, axis=1) > 0)
+        self.rpeaks.append(core)
+        self.usable.append(usable)
+        self.quality.append(quality.beats[usable])
+        self.unread += quality.stretches
+        if quality.inverted is not None:
+            self.inverted.append(quality.inverted)
+        self.waiting = np.concatenate([self.waiting, windows[usable]])
+        while len(self.waiting) >= self.batch_size:
+            self._classify_batch()
+
+    def _classify_batch(self) -> None:
+        """Give waiting beats to the model: as many each time, whatever the blocks hold, so that rounding is alike."""
+        batch, self.waiting = self.waiting[: self.batch_size], self.waiting[self.batch_size :]
+        probabilities = _probabilities(self.classifier, normalize_windows(batch)[:, None, :])
+        np.add.at(self.sums, probabilities.argmax(axis=1), batch)
+        self.probabilities.append(probabilities)
+
+    def annotations(
+        self, source: "SignalSource", lead: "LeadChoice", origin: str, *, detected: bool
+    ) -> BeatAnnotations:
+        """Classify what still waits, and put everything together."""
+        if len(self.waiting):
+            self._classify_batch()
+        rpeaks, usable, probabilities = self.rpeaks.values(), self.usable.values(), self.probabilities.values()
+        stretches = join_stretches(self.unread)
+        noisy = np.array([stretch[:2] for stretch in stretches], dtype=np.int64).reshape(-1, 2)
+        inverted = is_inverted(self.inverted, lead.name)
+        rr_before_s, rr_after_s = _rr_intervals(rpeaks, source.fs, noisy if detected else noisy[:0])
+        return BeatAnnotations(
+            record=source.name,
+            fs=source.fs,
+            samples=rpeaks[usable],
+            classes=np.array(CLASSES)[probabilities.argmax(axis=1)],
+            probabilities=probabilities,
+            rr_before_s=rr_before_s[usable],
+            rr_after_s=rr_after_s[usable],
+            lead=lead.name,
+            model=self.classifier.name,
+            weights_sha256=self.classifier.sha256,
+            rpeaks=origin,
+            duration_s=source.duration_s,
+            quality=self.quality.values(),
+            noisy=noisy,
+            noisy_reasons=tuple(stretch.reason for stretch in stretches),
+            mean_beats=_means(self.sums, probabilities.argmax(axis=1)),
+            left_out=rpeaks[~usable],
+            started=source.started,
+            lead_reason=lead.reason,
+            inverted=inverted,
+            notes=source.notes + ((INVERTED_NOTE.format(lead=lead.name),) if inverted else ()),
+        )
+
+
+def _means(sums: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Mean windows `[5, 256]`, NaN for a class without beats."""
+    counts = np.bincount(classes, minlength=len(CLASSES))[:, None]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
 def _annotated_rpeaks(
-    recording: "Recording | str | Path", annotator: str, rpeaks: NDArray[np.integer] | None
+    recording: "SignalSource | str | Path", annotator: str, rpeaks: NDArray[np.integer] | None
 ) -> NDArray[np.int64]:
     if rpeaks is not None:
         raise DataError("R peaks come from `rpeaks` or from `annotator`, not from both; leave one out")
-    if isinstance(recording, Recording):
+    if not isinstance(recording, str | Path):
         raise DataError(
             f"recording {recording.name} was handed over in memory, so the place of its annotation file is not known; "
             f"give its path, or rpeaks=reference_rpeaks(read_annotations(path, {annotator!r}))"
@@ -138,61 +249,57 @@ def _annotated_rpeaks(
     return reference_rpeaks(read_annotations(recording, annotator))
 
 
-def _find_rpeaks(
-    recording: Recording, column: int, rpeaks: NDArray[np.integer] | None, annotator: str | None
-) -> _RPeaks:
-    if rpeaks is None:
-        return _RPeaks(detect_rpeaks(recording.signals[:, column], recording.fs), "detector", detected=True)
+def _check_rpeaks(source: "SignalSource", rpeaks: NDArray[np.integer]) -> NDArray[np.int64]:
     given = np.asarray(rpeaks)
     if given.ndim != 1 or not (np.issubdtype(given.dtype, np.integer) or len(given) == 0):
         raise DataError(f"R peaks must be integers of shape [n], got {given.dtype} {list(given.shape)}")
-    n_samples = len(recording.signals)
-    if len(given) and (given.min() < 0 or given.max() >= n_samples):
+    if len(given) and (given.min() < 0 or given.max() >= source.n_samples):
         raise DataError(
-            f"R peaks from {given.min()} to {given.max()} lie outside of recording {recording.name} with its "
-            f"{n_samples} samples at {recording.fs:g} Hz; are they given at another sampling rate?"
+            f"R peaks from {given.min()} to {given.max()} lie outside of recording {source.name} with its "
+            f"{source.n_samples} samples at {source.fs:g} Hz; are they given at another sampling rate?"
         )
     if np.any(given[1:] < given[:-1]):
-        raise DataError(f"the R peaks of recording {recording.name} must be in ascending order; sort them")
-    origin = f"annotator {annotator}" if annotator else "given"
-    return _RPeaks(given.astype(np.int64), origin, detected=False)
+        raise DataError(f"the R peaks of recording {source.name} must be in ascending order; sort them")
+    return given.astype(np.int64)
 
 
-def _cut(values: NDArray[np.float64], fs: float, samples: NDArray[np.int64]) -> Beats:
-    resampled = resample(values, fs, BEAT_FS)
-    return cut_beats(resampled, map_samples(samples, fs, BEAT_FS, n_samples=len(resampled)), edges="pad")
+def _given_in(block: Block, rpeaks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of given R peaks, those in the block's core and those in the block."""
+    edges = [block.core_start, block.core_stop, block.start, block.stop]
+    core_start, core_stop, start, stop = np.searchsorted(rpeaks, edges).tolist()
+    return rpeaks[core_start:core_stop], rpeaks[start:stop]
 
 
-def _has_signal(present: NDArray[np.bool_], fs: float, samples: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which beats `[n]` have signal at the R peak and in at least half of their window, so far as the record goes."""
-    total = np.concatenate([[0], np.cumsum(present)])
-    start = np.maximum(samples - round(BEFORE * fs / BEAT_FS), 0)
-    stop = np.minimum(samples + round(AFTER * fs / BEAT_FS), len(present))
-    usable: NDArray[np.bool_] = present[samples] & (total[stop] - total[start] >= MIN_PRESENT * (stop - start))
-    return usable
+def _can_be_read(block: Block, readable: NDArray[np.bool_], rpeaks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which beats `[n]` can be read at the R peak and in at least half of their window, so far as the record goes."""
+    local = rpeaks - block.start
+    total = np.concatenate([[0], np.cumsum(readable)])
+    start = np.maximum(local - round(BEFORE * block.fs / BEAT_FS), 0)
+    stop = np.minimum(local + round(AFTER * block.fs / BEAT_FS), len(readable))
+    return np.asarray(readable[local] & (total[stop] - total[start] >= MIN_PRESENT * (stop - start)))
 
 
 def _rr_intervals(
-    peaks: _RPeaks, fs: float, present: NDArray[np.bool_]
+    rpeaks: NDArray[np.int64], fs: float, noisy: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    intervals = np.diff(peaks.samples) / fs
-    if peaks.detected:  # beats in between may have gone undetected
-        missing = np.concatenate([[0], np.cumsum(~present)])
-        intervals[np.diff(missing[peaks.samples]) > 0] = np.nan
-    end = np.full(min(len(peaks.samples), 1), np.nan)
+    """RR intervals `[n]` before and after each beat, seconds; NaN across stretches in which beats may be missing."""
+    intervals = np.diff(rpeaks) / fs
+    if len(noisy):
+        # The first stretch that ends behind a beat lies between it and the next one if it starts before that.
+        following = np.searchsorted(noisy[:, 1], rpeaks[:-1], side="right")
+        starts = np.append(noisy[:, 0], np.iinfo(np.int64).max)[following]
+        intervals[starts < rpeaks[1:]] = np.nan
+    end = np.full(min(len(rpeaks), 1), np.nan)
     return np.concatenate([end, intervals]), np.concatenate([intervals, end])
 
 
-def _probabilities(classifier: _Classifier, windows: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+def _probabilities(classifier: _Classifier, windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map z-scored windows `[n, 1, 256]` to calibrated probabilities `[n, 5]`."""
     import torch
 
-    probabilities = np.zeros((len(windows), len(CLASSES)), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, len(windows), batch_size):
-            batch = torch.from_numpy(windows[start : start + batch_size])
-            logits = classifier.model(batch).float() / classifier.temperature
-            probabilities[start : start + batch_size] = logits.softmax(dim=1).numpy()
+        logits = classifier.model(torch.from_numpy(windows)).float() / classifier.temperature
+        probabilities: NDArray[np.float32] = logits.softmax(dim=1).numpy()
     return probabilities
 
 

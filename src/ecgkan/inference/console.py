@@ -1,7 +1,9 @@
 """What `ecgkan classify` and `ecgkan demo` print."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ecgkan.aami import CLASSES
@@ -9,9 +11,17 @@ from ecgkan.data.embedded import EMBEDDED_REFERENCE_COUNTS, EMBEDDED_SOURCE
 from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.plots import CLASS_COLOURS
 from ecgkan.inference.agreement import Agreement
-from ecgkan.inference.annotation import CLASS_NAMES, HEART_RATE_BEATS, AnnotationSummary, ectopic_burden_percent
+from ecgkan.inference.annotation import (
+    CLASS_NAMES,
+    HEART_RATE_BEATS,
+    AnnotationSummary,
+    BeatAnnotations,
+    ectopic_burden_percent,
+)
 from ecgkan.inference.demo import DemoResult
 from ecgkan.inference.disagreement import MOST_SHOWN, Disagreement, surest
+from ecgkan.inference.evidence import Evidence
+from ecgkan.inference.holter import Ectopy, HolterSummary, Hour, Variability, summarize
 from ecgkan.inference.record import ClassifiedRecord
 
 if TYPE_CHECKING:
@@ -35,16 +45,17 @@ def make_console() -> "Console":
 
 
 def print_classified(console: "Console", classified: ClassifiedRecord) -> None:
-    """Print the summary of a classified record, and where its files are."""
-    summary = classified.annotations.summary()
-    weights = f" ({summary.weights_sha256[:8]})" if summary.weights_sha256 else ""
-    console.print(f"Record {summary.record}, {_duration(summary.duration_s)}", style="bold")
-    console.print(f"Lead {summary.lead} · R peaks by {_origin(summary.rpeaks)} · model {summary.model}{weights}")
+    """Print the Holter summary of a classified record, and where its files are."""
+    annotations = classified.annotations
+    summary = summarize(annotations)
+    _print_origin(console, annotations)
     console.print()
     console.print(_class_table({"beats": summary.counts}))
-    console.print(f"Heart rate {_heart_rate(summary)}")
-    if summary.left_out:
-        console.print(f"{summary.left_out} beats were left out: there is too little signal where they lie")
+    console.print()
+    console.print(_finding_table(summary))
+    if len(summary.hours) > 1:
+        console.print()
+        console.print(_hour_table(summary.hours))
     if classified.agreement:
         console.print()
         _print_agreement(console, classified.agreement)
@@ -52,7 +63,27 @@ def print_classified(console: "Console", classified: ClassifiedRecord) -> None:
         console.print()
         console.print(classified.note)
     console.print()
-    console.print(f"Wrote {' and '.join(str(file) for file in classified.files)}", soft_wrap=True)
+    console.print("Wrote", style="bold")
+    for file in classified.files:
+        console.print(f"  {file}", soft_wrap=True)
+    console.print(DISCLAIMER, style="dim")
+
+
+def print_evidence(console: "Console", evidence: Evidence, figure: Path) -> None:
+    """Print what was decided about a beat and what moved the decision, and where the figure is."""
+    probability = dict(zip(CLASSES, evidence.probabilities.tolist(), strict=True))
+    title = MODEL_TITLES.get(evidence.model, evidence.model)
+    console.print(f"Record {evidence.record}, beat at {evidence.time_s:.2f} s, lead {evidence.lead}", style="bold")
+    compared = " and ".join(f"{letter} {probability[letter]:.3f}" for letter in (evidence.target, evidence.rival))
+    console.print(f"{title}: {evidence.target} rather than {evidence.rival}, probabilities {compared}")
+    console.print(
+        f"The margin is {evidence.margin:+.2f} logits, {evidence.flat_margin:+.2f} for a flat line; of the difference,"
+    )
+    table = _plain_table("samples (s from the R peak)", "logits")
+    for start_s, stop_s, weight in evidence.by_time():
+        table.add_row(f"{start_s:+.2f} to {stop_s:+.2f}", f"{weight:+.2f}")
+    console.print(table)
+    console.print(f"Wrote {figure}", soft_wrap=True)
     console.print(DISCLAIMER, style="dim")
 
 
@@ -64,17 +95,14 @@ def print_demo(console: "Console", result: DemoResult) -> None:
         f"Five minutes of record {record}, MIT-BIH Arrhythmia Database, lead {summaries[0].lead}", style="bold"
     )
     console.print(
-        f"The models were trained on beats of record {record}: how well they agree with its reference flatters them."
+        f"Models and detector were trained on record {record}: how well they agree with its reference flatters them."
     )
     console.print()
     columns = {MODEL_TITLES.get(summary.model, summary.model): summary.counts for summary in summaries}
     columns["reference"] = EMBEDDED_REFERENCE_COUNTS
     console.print(_class_table(columns))
     n_reference = sum(EMBEDDED_REFERENCE_COUNTS.values())
-    console.print(
-        f"The detector found {summaries[0].beats} beats where the reference annotations have {n_reference}; it misses "
-        "some ventricular beats."
-    )
+    console.print(f"The detector found {summaries[0].beats} beats where the reference annotations have {n_reference}.")
     console.print(f"Heart rate {_heart_rate(summaries[0])}")
     console.print()
     _print_disagreements(console, result)
@@ -83,6 +111,126 @@ def print_demo(console: "Console", result: DemoResult) -> None:
     for file in result.files:
         console.print(f"  {file}", soft_wrap=True)
     console.print(DISCLAIMER, style="dim")
+
+
+def _print_origin(console: "Console", annotations: BeatAnnotations) -> None:
+    """Print what was classified, by what, and what the reader of the file noticed."""
+    started = f", started {annotations.started:%Y-%m-%d %H:%M:%S}" if annotations.started else ""
+    console.print(f"Record {annotations.record}, {_duration(annotations.duration_s)}{started}", style="bold")
+    reason = f" ({annotations.lead_reason})" if annotations.lead_reason else ""
+    weights = f" ({annotations.weights_sha256[:8]})" if annotations.weights_sha256 else ""
+    console.print(
+        f"Lead {annotations.lead}{reason} · R peaks by {annotations.rpeaks} · model {annotations.model}{weights}"
+    )
+    if annotations.inverted:
+        console.print("The lead looks upside down; it was classified as it is. Check the electrodes.", style="bold")
+    for note in annotations.notes:
+        console.print(f"Note: {note}")
+
+
+def _finding_table(summary: HolterSummary) -> "Table":
+    """Lay out what the summary found, one line per finding, with when."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_header=False, show_edge=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, finding in _findings(summary):
+        table.add_row(name, finding)
+    return table
+
+
+def _findings(summary: HolterSummary) -> Iterator[tuple[str, str]]:
+    yield "heart rate", _rate_finding(summary)
+    if summary.variability.sdnn_ms is not None:
+        yield "variability", _variability_finding(summary.variability)
+    yield "pauses", _pause_finding(summary)
+    for name, ectopy in (("ventricular", summary.ventricular), ("supraventricular", summary.supraventricular)):
+        yield name, _ectopy_finding(summary, ectopy)
+    share = f" ({100 * summary.uncertain / summary.beats:.1f} %)" if summary.uncertain else ""
+    yield "uncertain", f"{_number(summary.uncertain, 'beat')}{share}"
+    yield "analysed", _time_finding(summary)
+
+
+def _rate_finding(summary: HolterSummary) -> str:
+    rate = summary.heart_rate
+    if rate.mean is None or rate.min is None or rate.max is None:
+        return "unknown: no two beats in a row"
+    lowest = f"lowest {rate.min:.0f}/min{_at(summary, rate.min_time_s)}"
+    return f"mean {rate.mean:.0f}/min, {lowest}, highest {rate.max:.0f}/min{_at(summary, rate.max_time_s)}"
+
+
+def _variability_finding(variability: Variability) -> str:
+    rmssd = "" if variability.rmssd_ms is None else f", RMSSD {variability.rmssd_ms:.0f} ms"
+    return f"SDNN {variability.sdnn_ms:.0f} ms{rmssd} over {variability.intervals:,} NN intervals"
+
+
+def _pause_finding(summary: HolterSummary) -> str:
+    pauses = summary.pauses
+    number = f"{pauses.number:,}" if pauses.number else "none"
+    found = f"{number} of at least {pauses.threshold_s:g} s"
+    if pauses.longest_rr_s is None:
+        return found
+    return f"{found}; longest RR {pauses.longest_rr_s:.2f} s{_at(summary, pauses.longest_rr_time_s)}"
+
+
+def _ectopy_finding(summary: HolterSummary, ectopy: Ectopy) -> str:
+    if not ectopy.beats:
+        return "none"
+    found = [f"{ectopy.isolated:,} isolated", _number(ectopy.couplets, "couplet"), _number(ectopy.runs.number, "run")]
+    parts = [f"{_number(ectopy.beats, 'beat')}: {', '.join(found)}"]
+    if ectopy.runs.number:
+        parts.append(f"longest run {ectopy.runs.longest_beats} beats{_at(summary, ectopy.runs.longest_time_s)}")
+    if ectopy.runs.fastest_rate is not None:
+        parts.append(f"fastest {ectopy.runs.fastest_rate:.0f}/min{_at(summary, ectopy.runs.fastest_time_s)}")
+    for name, alternation in (("bigeminy", ectopy.bigeminy), ("trigeminy", ectopy.trigeminy)):
+        if alternation.episodes:
+            parts.append(f"{name} {_number(alternation.episodes, 'episode')}, {alternation.beats:,} beats")
+    return "; ".join(parts)
+
+
+def _time_finding(summary: HolterSummary) -> str:
+    time = summary.time
+    if not time.excluded_s:
+        return f"{_duration(time.analysed_s)}, all of it"
+    reasons = ", ".join(f"{reason} {_span(seconds)}" for reason, seconds in time.reasons.items())
+    left_out = f"; {_number(summary.left_out, 'beat')} left out" if summary.left_out else ""
+    return f"{_duration(time.analysed_s)}; excluded {_span(time.excluded_s)} ({reasons}){left_out}"
+
+
+def _span(seconds: float) -> str:
+    return _duration(seconds) if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def _hour_table(hours: Sequence[Hour]) -> "Table":
+    table = _plain_table("hour", "analysed", "beats", "mean", "lowest", "highest", "S", "V", "F", "ectopic")
+    for hour in hours:
+        clock = f" {hour.started:%H:%M}" if hour.started else ""
+        rates = (hour.heart_rate_mean, hour.heart_rate_min, hour.heart_rate_max)
+        burden = "-" if hour.ectopic_burden_percent is None else f"{hour.ectopic_burden_percent:.1f} %"
+        table.add_row(
+            f"{hour.index + 1}{clock}",
+            f"{hour.analysed_minutes:.0f} min",
+            f"{hour.beats:,}",
+            *("-" if rate is None else f"{rate:.0f}/min" for rate in rates),
+            *(f"{hour.counts[letter]:,}" for letter in "SVF"),
+            burden,
+        )
+    return table
+
+
+def _at(summary: HolterSummary, time_s: float | None) -> str:
+    """Say when, in hours, minutes and seconds from the start; by the clock too if that is known."""
+    if time_s is None:
+        return ""
+    minutes, seconds = divmod(int(time_s), 60)
+    clock = f" ({summary.started + timedelta(seconds=time_s):%H:%M:%S})" if summary.started else ""
+    return f" at {minutes // 60}:{minutes % 60:02d}:{seconds:02d}{clock}"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _class_table(columns: Mapping[str, Mapping[str, int]]) -> "Table":
@@ -151,10 +299,6 @@ def _heart_rate(summary: AnnotationSummary) -> str:
         f"{summary.heart_rate_mean:.0f}/min, between {summary.heart_rate_min:.0f} and {summary.heart_rate_max:.0f} "
         f"(median of {HEART_RATE_BEATS} RR intervals)"
     )
-
-
-def _origin(rpeaks: str) -> str:
-    return "detector (sleepecg)" if rpeaks == "detector" else rpeaks
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,8 @@
 Drawn with matplotlib's object interface: no pyplot, no global state, no display.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.plots import CLASS_COLOURS
 from ecgkan.inference.annotation import CLASS_NAMES, BeatAnnotations
 from ecgkan.inference.disagreement import MOST_SHOWN, Disagreement, surest
+from ecgkan.inference.moments import time_text
 from ecgkan.inference.writing import replacing
 
 if TYPE_CHECKING:
@@ -44,13 +46,21 @@ def write_figure(figure: "Figure", path: Path, *, overwrite: bool = False) -> Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    with replacing(path, overwrite=overwrite) as temporary:
+    with replacing(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
+        # A record's name may have letters that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, dpi=DPI)
     return path
 
 
 def strip_figure(
-    signal: NDArray[np.floating], annotations: Sequence[BeatAnnotations], strip: Strip, *, title: str
+    signal: NDArray[np.floating],
+    annotations: Sequence[BeatAnnotations],
+    strip: Strip,
+    *,
+    title: str,
+    first_sample: int = 0,
+    window_s: tuple[float, float] | None = None,
 ) -> "Figure":
     """Draw a strip at 25 mm/s and 10 mm/mV, each beat marked by its class, one line of letters per model.
 
@@ -64,30 +74,38 @@ def strip_figure(
         What to draw.
     title : str
         First line above the strip.
+    first_sample : int
+        Number of the signal's first sample in the recording, where only a part of it is handed over.
+    window_s : tuple of float, optional
+        Times between which the paper is shaded.
     """
     from matplotlib.figure import Figure
 
     fs = annotations[0].fs
     left, right, top, bottom, letters, gap = 16.0, 5.0, 10.0, 14.0, 5.5 * len(annotations) + 1, 5.0
     starts = [strip.start_s + row * strip.row_s for row in range(strip.rows)]
-    ranges = [_paper_range(signal[round(start * fs) : round((start + strip.row_s) * fs)]) for start in starts]
+    parts = [(round(start * fs) - first_sample, round((start + strip.row_s) * fs) - first_sample) for start in starts]
+    ranges = [paper_range(signal[max(0, start) : max(0, stop)]) for start, stop in parts]
     heights = [(high - low) * MM_PER_MV for low, high in ranges]
     width = left + strip.row_s * MM_PER_S + right
     height = top + sum(heights) + strip.rows * letters + (strip.rows - 1) * gap + bottom
     figure = Figure(figsize=(width / MM_PER_INCH, height / MM_PER_INCH), facecolor="white")
-    figure.text(left / width, 1 - 5.5 / height, title, fontsize=11, weight="bold", va="center")
+    size = min(11.0, 11.0 * 9.5 * strip.row_s / max(len(title), 1))
+    figure.text(left / width, 1 - 5.5 / height, title, fontsize=size, weight="bold", va="center", parse_math=False)
     base = height - top + gap
     for start_s, (low, high), row_mm in zip(starts, ranges, heights, strict=True):
         base -= gap + letters + row_mm
         axes = figure.add_axes((left / width, base / height, strip.row_s * MM_PER_S / width, row_mm / height))
         _draw_paper(axes, start_s, start_s + strip.row_s, low, high)
-        _draw_trace(axes, signal, fs, start_s, start_s + strip.row_s)
+        _shade(axes, (annotations[0].noisy.reshape(-1, 2) / fs).tolist(), alpha=0.25)
+        _shade(axes, [window_s] if window_s else [], alpha=0.13)
+        _draw_trace(axes, signal, fs, start_s, start_s + strip.row_s, first_sample=first_sample)
         _draw_letters(axes, annotations, start_s, start_s + strip.row_s, line_height=5.5 / row_mm)
-        axes.set_xticks(np.arange(np.ceil(start_s), start_s + strip.row_s + 1e-9, 1.0))
+        seconds = np.arange(np.ceil(start_s), start_s + strip.row_s + 1e-9, 1.0)
+        axes.set_xticks(seconds, [time_text(second) for second in seconds.tolist()])
         axes.set_ylabel("mV", fontsize=8, labelpad=1)
-    axes.set_xlabel("time in the recording (s)", fontsize=8, labelpad=2)
+    axes.set_xlabel("time in the recording (h:mm:ss); 25 mm/s, 10 mm/mV", fontsize=8, labelpad=2)
     _draw_legend(figure, y=3.5 / height, x=left / width)
-    figure.text(1 - right / width, 3.5 / height, "25 mm/s   10 mm/mV", fontsize=8, color=GREY, ha="right", va="center")
     return figure
 
 
@@ -193,7 +211,7 @@ def most_varied_strip(
     def merit(start: int) -> tuple[int, int, int, int]:
         inside = (times >= start) & (times < start + length)
         letters = first.classes[inside & agreed]
-        low, high = _paper_range(signal[round(start * first.fs) : round((start + length) * first.fs)])
+        low, high = paper_range(signal[round(start * first.fs) : round((start + length) * first.fs)])
         return len(np.unique(letters)), -int(np.ceil(high - low)), int(np.count_nonzero(letters != "N")), -start
 
     last = max(0, int(first.duration_s - length))
@@ -204,15 +222,18 @@ def _title(annotations: BeatAnnotations) -> str:
     return MODEL_TITLES.get(annotations.model, annotations.model)
 
 
-def _paper_range(part: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the voltages to draw `[n]` samples between: whole large squares (0.5 mV), 2 mV to 6 mV apart."""
+def paper_range(part: NDArray[np.floating], *, most_mv: float = 6.0) -> tuple[float, float]:
+    """Return the voltages to draw samples `[n]` between: whole large squares (0.5 mV), 2 mV to `most_mv` apart.
+
+    Of a signal that reaches further the part around its median is shown. NaN is passed over.
+    """
     part = part[np.isfinite(part)]
     if not len(part):
         return -1.0, 1.0
     low, high = float(np.floor(part.min() * 2 - 0.2) / 2), float(np.ceil(part.max() * 2 + 0.2) / 2)
-    if high - low > 6:
-        low = float(np.floor(np.median(part) * 2) / 2 - 2.5)
-        high = low + 6
+    if high - low > most_mv:
+        low = float(np.floor(np.median(part) * 2) / 2 - np.floor(0.84 * most_mv) / 2)  # more above than below
+        high = low + most_mv
     return low, max(high, low + 2)
 
 
@@ -229,9 +250,21 @@ def _draw_paper(axes: "Axes", start_s: float, stop_s: float, low: float, high: f
         spine.set(color=COARSE, linewidth=0.6)
 
 
-def _draw_trace(axes: "Axes", signal: NDArray[np.floating], fs: float, start_s: float, stop_s: float) -> None:
-    first, last = max(0, int(start_s * fs)), min(len(signal), int(np.ceil(stop_s * fs)) + 1)
-    axes.plot(np.arange(first, last) / fs, signal[first:last], color=TRACE, lw=0.9, solid_joinstyle="round", zorder=3)
+def _draw_trace(
+    axes: "Axes", signal: NDArray[np.floating], fs: float, start_s: float, stop_s: float, *, first_sample: int = 0
+) -> None:
+    first = max(0, int(start_s * fs) - first_sample)
+    last = max(first, min(len(signal), int(np.ceil(stop_s * fs)) + 1 - first_sample))
+    times = (first_sample + np.arange(first, last)) / fs
+    axes.plot(times, signal[first:last], color=TRACE, lw=0.9, solid_joinstyle="round", zorder=3)
+
+
+def _shade(axes: "Axes", stretches: Iterable[Sequence[float]], *, alpha: float) -> None:
+    """Shade stretches `(start, stop)` of seconds as far as they reach into the paper."""
+    start_s, stop_s = axes.get_xlim()
+    for first_s, last_s in stretches:
+        if first_s < stop_s and last_s > start_s:
+            axes.axvspan(max(first_s, start_s), min(last_s, stop_s), color="#7A7A7A", alpha=alpha, lw=0, zorder=2)
 
 
 def _draw_letters(
@@ -310,7 +343,7 @@ def _draw_disagreement(
     time_s = disagreement.sample / fs
     start_s, stop_s = time_s - context_s, time_s + context_s
     part = signal[max(0, int(start_s * fs)) : int(stop_s * fs) + 1]
-    _draw_paper(axes, start_s, stop_s, *_paper_range(part))
+    _draw_paper(axes, start_s, stop_s, *paper_range(part))
     axes.axvspan(time_s - BEFORE / BEAT_FS, time_s + AFTER / BEAT_FS, color="#7A7A7A", alpha=0.13, lw=0, zorder=2)
     _draw_trace(axes, signal, fs, start_s, stop_s)
     axes.set_xticks(np.arange(np.ceil(start_s), stop_s))

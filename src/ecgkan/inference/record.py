@@ -1,15 +1,72 @@
 """One record from its files to ours: read, classify, compare, write."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ecgkan.data.recording import read_annotations, read_recording
+from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import reference_rpeaks
+from ecgkan.errors import DataError
 from ecgkan.inference.agreement import Agreement, agreement_with, training_patient_note
-from ecgkan.inference.annotation import BeatAnnotations, output_paths
+from ecgkan.inference.annotation import ANNOTATOR, BeatAnnotations, check_annotator, output_stem
 from ecgkan.inference.classifier import classify
-from ecgkan.inference.writing import refuse_existing
+from ecgkan.inference.writing import check_writable, refuse_existing, replacing_all
+
+if TYPE_CHECKING:
+    from ecgkan.data.recording import SignalSource
+    from ecgkan.models.checkpoint import Checkpoint
+
+FORMATS: Final = ("wfdb", "csv", "parquet", "json", "html", "png")
+"""What can be written of a classified recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """How recordings are classified, and what is written of them; plain values, so that it travels to workers.
+
+    Attributes
+    ----------
+    model : str
+        A shipped model or a checkpoint file.
+    lead : str, optional
+        Lead by name; else chosen, see `ecgkan.data.recording`.
+    annotator : str, optional
+        Take the R peaks from this annotation file beside the recording; else detect them.
+    fs, units : float and str, optional
+        For files that do not say their sampling rate (Hz) or unit.
+    formats : tuple of str
+        Some of `FORMATS`.
+    output_annotator : str
+        Annotator name, thus extension, of the WFDB annotation file.
+    overwrite : bool
+        Replace what is there.
+
+    Raises
+    ------
+    DataError
+        If a format or the annotator's name is unusable.
+    """
+
+    model: str = "cnn_kan"
+    lead: str | None = None
+    annotator: str | None = None
+    fs: float | None = None
+    units: str | None = None
+    formats: tuple[str, ...] = ("wfdb", "csv", "json", "html")
+    output_annotator: str = ANNOTATOR
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise DataError(f"unknown formats {unknown}; expected one or more of {', '.join(FORMATS)}")
+        check_annotator(self.output_annotator)
+        if self.output_annotator == self.annotator:
+            raise DataError(
+                f"the beats come from annotator {self.annotator} and would be written under the same name; "
+                "choose another name for the result (--as-annotator)"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +82,7 @@ class ClassifiedRecord:
     note : str or None
         What must be said with it where the models were trained on the record's patient.
     files : tuple of Path
-        The table and the WFDB annotation file.
+        What was written, in the order of `expected_outputs`.
     """
 
     annotations: BeatAnnotations
@@ -45,41 +102,101 @@ class ClassifiedRecord:
         return self.annotations.summary().to_dict() | {"agreement": agreement, "note": self.note, "files": files}
 
 
+def expected_outputs(name: str, out: str | Path, options: ClassifyOptions) -> list[Path]:
+    """Return what `classify_to_folder` writes of a recording of that name: files, and for `png` a folder of strips."""
+    stem = output_stem(name)
+    endings = {format_: f".{format_}" for format_ in FORMATS} | {
+        "wfdb": f".{options.output_annotator}",
+        "png": "_strips",
+    }
+    return [Path(out) / f"{stem}{endings[format_]}" for format_ in options.formats]
+
+
 def classify_to_folder(
-    record: str | Path,
+    path: str | Path,
     out: str | Path,
+    options: ClassifyOptions = ClassifyOptions(),
     *,
-    model: str | Path = "cnn_kan",
-    lead: str | None = None,
-    annotator: str | None = None,
-    overwrite: bool = False,
+    model: "Checkpoint | None" = None,
+    progress: Callable[[float], None] | None = None,
 ) -> ClassifiedRecord:
-    """Classify a WFDB record and write `<record>.csv` and `<record>.ecgkan` into a folder.
+    """Classify a recording and write what came out into a folder: all of it, or nothing.
 
     Parameters
     ----------
-    record : path
-        The WFDB record.
+    path : path
+        The recording.
     out : path
         Folder to write to; made if need be.
-    model, lead, annotator
-        See `ecgkan.inference.classifier.classify`.
-    overwrite : bool
-        Write over what is there.
+    options : ClassifyOptions
+        Model, lead, formats ...
+    model : Checkpoint, optional
+        The model of `options`, if it is loaded already.
+    progress : callable, optional
+        Called with the share of the recording that is done, from 0 to 1.
 
     Raises
     ------
     EcgkanError
-        One of its children: see `classify` and `BeatAnnotations.save`. What exists is left as it is.
+        One of its children: see `classify`, and `OutputExistsError` for files that exist. Nothing is written then.
     """
-    recording = read_recording(record)
-    refuse_existing(output_paths(out, recording.name), overwrite=overwrite)
-    if annotator is None:
-        annotations, agreement = classify(recording, model, lead=lead), None
-    else:
-        reference = read_annotations(record, annotator)
-        at_peaks = classify(recording, model, lead=lead, rpeaks=reference_rpeaks(reference))
-        annotations = replace(at_peaks, rpeaks=f"annotator {annotator}")
-        agreement = agreement_with(annotations, reference, annotator)
-    note = training_patient_note(recording.name, recording.fs)
-    return ClassifiedRecord(annotations, agreement, note, annotations.save(out, overwrite=overwrite))
+    with open_recording(path, fs=options.fs, units=options.units) as source:
+        files = expected_outputs(source.name, out, options)
+        refuse_existing(files, overwrite=options.overwrite)
+        check_writable(Path(out))
+        reference = None if options.annotator is None else read_annotations(path, options.annotator)
+        annotations = classify(
+            source,
+            model or options.model,
+            lead=options.lead,
+            rpeaks=None if reference is None else reference_rpeaks(reference),
+            progress=progress,
+        )
+        agreement = None
+        if reference is not None and options.annotator is not None:
+            annotations = replace(annotations, rpeaks=f"annotator {options.annotator}")
+            agreement = agreement_with(annotations, reference, options.annotator)
+        classified = ClassifiedRecord(
+            annotations, agreement, training_patient_note(source.name, source.fs), tuple(files)
+        )
+        with replacing_all(files, overwrite=options.overwrite) as temporary:
+            _write(classified, source, options, dict(zip(options.formats, temporary, strict=True)))
+    return classified
+
+
+def _write(
+    classified: ClassifiedRecord, source: "SignalSource", options: ClassifyOptions, places: Mapping[str, Path]
+) -> None:
+    """Write each format asked for to its place; what is heavy to import is imported only for who asks for it."""
+    annotations = classified.annotations
+    lead_index = source.choose_lead(options.lead).index
+    if "wfdb" in places:
+        annotations.to_wfdb(places["wfdb"].parent, options.output_annotator)
+    if "csv" in places:
+        annotations.to_csv(places["csv"])
+    if "parquet" in places:
+        annotations.to_parquet(places["parquet"])
+    if "json" in places:
+        _write_json(places["json"], classified, source)
+    if "html" in places:
+        from ecgkan.inference.holter import summarize
+        from ecgkan.inference.report import write_report
+
+        summary = summarize(annotations)
+        write_report(places["html"], annotations, source, summary=summary, lead_index=lead_index, note=classified.note)
+    if "png" in places:
+        from ecgkan.inference.strips import write_strips
+
+        write_strips(places["png"], annotations, source, lead_index=lead_index)
+
+
+def _write_json(path: Path, classified: ClassifiedRecord, source: "SignalSource") -> None:
+    said = classified.to_dict()
+    facts = {
+        "source": None if source.source is None else source.source.name,
+        "n_samples": source.n_samples,
+        "leads": list(source.leads),
+        "agreement": said["agreement"],
+        "note": said["note"],
+    }
+    classified.annotations.to_json(path, facts=facts)

@@ -289,6 +289,19 @@ class KANLayer(nn.Module):
         splines = self.basis(z).flatten(-2)  # (..., in * n_basis)
         return F.linear(F.silu(z), self.base_weight) + F.linear(splines, self.spline_weight.flatten(1))
 
+    def edge_functions(self, z: Tensor) -> Tensor:
+        """Evaluate the learned function of each edge at normalized inputs: `[..., in]` → `[..., out, in]`."""
+        splines = torch.einsum("...ik,oik->...oi", self.basis(z), self.spline_weight)
+        return self.base_weight * F.silu(z).unsqueeze(-2) + splines
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return what each edge adds to each output: `[..., in_features]` → `[..., out, in]`.
+
+        Summed over the inputs they are the layer's output, up to rounding. They take `out` times the memory of the
+        forward pass, which never forms them.
+        """
+        return self.edge_functions(self.layer_norm(x))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         knots = self.grid
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

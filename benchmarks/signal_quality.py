@@ -1,0 +1,144 @@
+"""How much of a recording is marked as not readable: clean records, and records with noise added at known ratios.
+
+    python benchmarks/signal_quality.py [clean] [added] [stress] [inverted]
+
+`clean`: each record of DS1 and DS2 as it is. `added`: DS1 records with baseline wander (`bw`) and muscle noise (`ma`)
+of the noise stress database. The thresholds were chosen on DS1, clean and with these two. `stress`: records 118e* and
+119e*, which hold electrode motion noise and chose nothing. `inverted`: every lead turned round. Needs the databases
+(ECGKAN_DATA).
+"""
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkan.data.blocks import read_blocks
+from ecgkan.data.mitdb import DS1, DS2, database_dir
+from ecgkan.data.quality import assess_quality, is_inverted
+from ecgkan.data.recording import Recording, read_annotations, read_recording
+from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
+
+SNRS = (24, 18, 12, 6, 0, -6)
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or ["clean", "added", "stress", "inverted"]
+    for name in chosen:
+        {"clean": clean, "added": added, "stress": stress, "inverted": inverted}[name]()
+
+
+def clean() -> None:
+    for title, records in (("DS1", DS1), ("DS2", DS2)):
+        shares: dict[str, float] = {}
+        reasons: dict[str, float] = {}
+        total = 0.0
+        for record in records:
+            marked, said, _ = look(_lead(record))
+            shares[record] = 100 * marked.mean()
+            total += marked.mean() / len(records)
+            for reason, seconds in said.items():
+                reasons[reason] = reasons.get(reason, 0.0) + seconds
+        some = ", ".join(f"{record} {share:.2f} %" for record, share in shares.items() if share)
+        named = ", ".join(f"{reason} {seconds:.0f} s" for reason, seconds in reasons.items())
+        print(f"{title}: {100 * total:.3f} % marked ({some or 'none'}); {named or 'nothing'}", flush=True)
+
+
+def added() -> None:
+    """Ten minutes of each DS1 record, noise in minutes 2, 3, 6 and 7: marked with noise and without, percent."""
+    print("| noise | " + " | ".join(f"{snr} dB" for snr in SNRS) + " |")
+    print("|---|" + "---|" * len(SNRS))
+    for kind in ("bw", "ma"):
+        noise = read_recording(database_dir("nstdb") / kind).signals[:, 0]
+        cells = []
+        for snr in SNRS:
+            inside, outside = [], []
+            for k, record in enumerate(DS1):
+                recording = _lead(record)
+                on = _noisy_minutes(recording.n_samples, first_s=120.0)[: 600 * 360]
+                signal = recording.signals[: len(on), 0].copy()
+                rpeaks = reference_rpeaks(read_annotations(database_dir("mitdb") / record, "atr"))
+                gain = qrs_amplitude(signal, rpeaks) / noise_amplitude(noise) / np.sqrt(8) * 10 ** (-snr / 20)
+                signal += np.where(on, gain * np.roll(noise, -k * 12_345)[: len(on)], 0.0)
+                marked, _, _ = look(_recording(record, signal))
+                inside.append(marked[on].mean())
+                outside.append(marked[~on].mean())
+            cells.append(f"{100 * np.mean(inside):.1f} / {100 * np.mean(outside):.1f} %")
+        print(f"| {kind} | " + " | ".join(cells) + " |", flush=True)
+
+
+def stress() -> None:
+    print("| record | " + " | ".join(f"{snr} dB" for snr in SNRS) + " |")
+    print("|---|" + "---|" * len(SNRS))
+    for record in ("118", "119"):
+        cells = []
+        for snr in SNRS:
+            name = f"{record}e{'_6' if snr < 0 else f'{snr:02d}'}"
+            recording = read_recording(database_dir("nstdb") / name, channels=[0])
+            marked, _, _ = look(recording)
+            on = _noisy_minutes(recording.n_samples, first_s=300.0)
+            cells.append(f"{100 * marked[on].mean():.1f} / {100 * marked[~on].mean():.1f} %")
+        print(f"| {record}e | " + " | ".join(cells) + " |", flush=True)
+
+
+def inverted() -> None:
+    for title, records in (("DS1", DS1), ("DS2", DS2)):
+        as_is, turned = [], []
+        for record in records:
+            recording = _lead(record)
+            if look(recording)[2]:
+                as_is.append(record)
+            if look(_recording(record, -recording.signals[:, 0]))[2]:
+                turned.append(record)
+        print(f"{title}: as recorded {as_is or 'none'} look inverted, turned round {len(turned)}: {turned}", flush=True)
+
+
+def look(recording: Recording) -> tuple[NDArray[np.bool_], dict[str, float], bool]:
+    """Return which samples `[n]` are marked, reason → seconds, and whether the lead looks inverted."""
+    marked = np.zeros(recording.n_samples, dtype=bool)
+    detector, reasons, votes = BlockDetector(), dict[str, float](), list[bool]()
+    for block in read_blocks(recording, 0):
+        core, seen = detector.detect(block)
+        quality = assess_quality(block, core, seen)
+        for start, stop, reason in quality.stretches:
+            marked[start:stop] = True
+            reasons[reason] = reasons.get(reason, 0.0) + (stop - start) / recording.fs
+        if quality.inverted is not None:
+            votes.append(quality.inverted)
+    return marked, reasons, is_inverted(votes, "MLII")
+
+
+def qrs_amplitude(signal: NDArray[np.float64], rpeaks: NDArray[np.int64]) -> float:
+    """Mean peak-to-peak amplitude of the QRS complexes without the 5 % at either end, as WFDB's nst takes it."""
+    whole = rpeaks[(rpeaks > 18) & (rpeaks < len(signal) - 36)]
+    return _trimmed_mean(np.ptp(signal[whole[:, None] + np.arange(-18, 36)], axis=1))
+
+
+def noise_amplitude(noise: NDArray[np.float64]) -> float:
+    """Root mean square in windows of one second, trimmed alike."""
+    seconds = noise[: len(noise) // 360 * 360].reshape(-1, 360)
+    return _trimmed_mean(seconds.std(axis=1))
+
+
+def _trimmed_mean(values: NDArray[np.float64]) -> float:
+    cut = len(values) // 20
+    return float(np.sort(values)[cut : len(values) - cut].mean())
+
+
+def _noisy_minutes(n_samples: int, *, first_s: float) -> NDArray[np.bool_]:
+    """Two minutes with noise, two without, and so on from `first_s`."""
+    time_s = np.arange(n_samples) / 360 - first_s
+    return (time_s >= 0) & (time_s % 240 < 120)
+
+
+def _lead(record: str) -> Recording:
+    recording = read_recording(database_dir("mitdb") / record)
+    return _recording(record, recording.signals[:, recording.lead_index()])
+
+
+def _recording(name: str, signal: NDArray[np.float64]) -> Recording:
+    return Recording(name=name, signals=signal[:, None], fs=360.0, leads=("MLII",))
+
+
+if __name__ == "__main__":
+    main()
