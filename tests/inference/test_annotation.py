@@ -1,5 +1,6 @@
 """BeatAnnotations: WFDB files against wfdb's own reader, tables, summaries, and nothing lost or overwritten."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecgkan import __version__
 from ecgkan.aami import CLASSES
 from ecgkan.errors import DataError, EcgkanError, OutputExistsError
-from ecgkan.inference.annotation import BeatAnnotations, ectopic_burden_percent, heart_rates
+from ecgkan.inference.annotation import UNCERTAIN_BELOW, BeatAnnotations, ectopic_burden_percent, heart_rates
+from ecgkan.inference.holter import summarize
 
 
 def annotate(samples, classes, *, record="rec", fs=360.0, **changes) -> BeatAnnotations:
@@ -58,6 +61,69 @@ def test_wfdb_reads_back_every_sample_and_symbol(tmp_path_factory, listed, fs):
     assert read.symbol == classes
     if samples:
         assert read.fs == pytest.approx(fs, rel=1e-12)
+
+
+noise = {"noisy": np.array([[5, 20], [20, 31], [90, 100]]), "noisy_reasons": ("missing", "noise", "flat")}
+
+
+def test_noisy_stretches_are_marked_as_ec57_marks_a_shutdown(tmp_path):
+    annotate([3, 40, 100], "NVS", **noise).to_wfdb(tmp_path)
+    read = wfdb.rdann(str(tmp_path / "rec"), "ecgkan")
+    assert read.sample.tolist() == [3, 5, 20, 20, 31, 40, 90, 100, 100]
+    assert read.symbol == ["N", "~", "~", "~", "~", "V", "~", "~", "S"]
+    assert read.subtype.tolist() == [0, -1, 0, -1, 0, 0, -1, 0, 0]
+    notes = [note.rstrip("\0") for note in read.aux_note]
+    assert notes == ["", "missing", "", "noise", "", "", "flat", "", ""]
+
+
+def test_noise_without_beats_is_written_too(tmp_path):
+    annotate([], "", **noise).to_wfdb(tmp_path)
+    assert wfdb.rdann(str(tmp_path / "rec"), "ecgkan").symbol == ["~"] * 6
+
+
+@pytest.mark.parametrize("annotator", ["qrs", "ecgkan2", "a_b-1"])
+def test_any_annotator_name_that_wfdb_knows_can_be_had(tmp_path, annotator):
+    path = annotate([10, 20], "NV").to_wfdb(tmp_path, annotator)
+    assert [file.name for file in tmp_path.iterdir()] == [f"rec.{annotator}"]
+    assert path.name == f"rec.{annotator}"
+    path.rename(tmp_path / "rec.plain")  # wfdb-python reads letters alone
+    assert wfdb.rdann(str(tmp_path / "rec"), "plain").symbol == ["N", "V"]
+
+
+@pytest.mark.parametrize("annotator", ["", "a.b", "a b", "1st", "hea", "dat", "csv", "../up"])
+def test_annotator_names_that_cannot_be(tmp_path, annotator):
+    with pytest.raises(DataError, match="cannot be an annotator's name"):
+        annotate([10], "N").to_wfdb(tmp_path, annotator)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_holds_the_table_exactly(tmp_path):
+    annotations = annotate([360, 720, 1260], "NSV")
+    read = pd.read_parquet(annotations.to_parquet(tmp_path / "rec.parquet"))
+    pd.testing.assert_frame_equal(read, annotations.to_dataframe())
+    with pytest.raises(OutputExistsError):
+        annotations.to_parquet(tmp_path / "rec.parquet")
+
+
+def test_json_says_what_was_classified_by_what(tmp_path):
+    annotations = annotate(np.arange(10) * 360, "NNNNNSSVFQ", **noise, notes=("units taken as mV",), lead_reason="why")
+    path = annotations.to_json(tmp_path / "rec.json", facts={"leads": ["MLII"]})
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["weights_sha256"] == "0" * 64
+    assert document["versions"]["ecgkan"] == __version__
+    assert document["noisy"][1] == {"start_s": 20 / 360, "stop_s": 31 / 360, "reason": "noise"}
+    assert document["leads"] == ["MLII"]
+    assert document["summary"] == summarize(annotations).to_dict()
+
+
+def test_beats_are_uncertain_below_the_threshold():
+    sure = np.array([0.95, UNCERTAIN_BELOW, np.nextafter(np.float32(UNCERTAIN_BELOW), np.float32(0)), 0.4])
+    probabilities = np.column_stack([sure, *[(1 - sure) / 4] * 4]).astype(np.float32)
+    annotations = annotate([1, 2, 3, 4], "NNNN", probabilities=probabilities)
+    assert annotations.uncertain.tolist() == [False, False, True, True]
+    assert annotations.to_dataframe()["uncertain"].tolist() == [False, False, True, True]
+    assert annotations.summary().uncertain == 2
+    assert annotate([], "").uncertain.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +269,11 @@ def test_the_burden_leaves_fusion_beats_out():
         ({"samples": np.array([20, 10])}, "must be ascending"),
         ({"samples": np.array([-1, 10])}, "not negative"),
         ({"classes": np.array(["N", "X"])}, "unknown classes"),
+        ({"quality": np.ones(3, np.float32)}, "quality has shape"),
+        ({"mean_beats": np.zeros((5, 255), np.float32)}, "mean_beats has shape"),
+        ({"noisy_reasons": ("noise",)}, "noisy has shape"),
+        ({"noisy": np.array([[5, 9], [8, 12]]), "noisy_reasons": ("noise",) * 2}, "not overlap"),
+        ({"noisy": np.array([[5, 5]]), "noisy_reasons": ("noise",)}, "not be empty"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(changes, message):
