@@ -45,7 +45,7 @@ def clean() -> None:
 
 
 def added() -> None:
-    """Ten minutes of each DS1 record, noise in minutes 2, 3, 6 and 7: marked with noise and without, percent."""
+    """Ten minutes of each DS1 record, noise in minutes 3, 4, 7 and 8: marked with noise and without, percent."""
     print("| noise | " + " | ".join(f"{snr} dB" for snr in SNRS) + " |")
     print("|---|" + "---|" * len(SNRS))
     for kind in ("bw", "ma"):
