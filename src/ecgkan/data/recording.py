@@ -4,8 +4,8 @@ The only room that knows file formats; each format is a module in `ecgkan.data.f
 """
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -18,6 +18,7 @@ from ecgkan.data.finding import find_recordings as find_recordings
 from ecgkan.data.finding import recording_name
 from ecgkan.data.formats.detection import FORMAT_OF_SUFFIX, READ_FORMATS, WFDB_PARTS, format_of, header_of
 from ecgkan.data.formats.opened import Assumptions, OpenedSignals, reading
+from ecgkan.data.formats.wfdb_annotations import decode_annotations
 from ecgkan.data.leads import LeadChoice, choose_lead, unique_leads
 from ecgkan.data.units import parse_units
 from ecgkan.errors import DataError, DataNotFoundError
@@ -265,10 +266,20 @@ class ReferenceAnnotations:
         `[n]` int64, positions at the recording's own sampling rate.
     symbols : tuple of str
         `[n]` WFDB annotation symbols, beats and others.
+    subtypes : ndarray, optional
+        `[n]` int8; of a change of signal quality (`~`) they say which signals are noisy or unreadable. None: all 0.
+    texts : mapping
+        Index of an annotation → its auxiliary text, such as `(AFIB` of a rhythm change.
+    fs : float, optional
+        The time resolution that the file states, ticks per second: what `samples` count, where it differs from the
+        recording's sampling rate.
     """
 
     samples: NDArray[np.int64]
     symbols: tuple[str, ...]
+    subtypes: NDArray[np.int8] | None = None
+    texts: Mapping[int, str] = field(default_factory=dict)
+    fs: float | None = None
 
 
 def open_recording(path: str | Path, *, fs: float | None = None, units: str | None = None) -> RecordingFile:
@@ -349,19 +360,30 @@ def read_annotations(path: str | Path, annotator: str) -> ReferenceAnnotations:
     DataError
         If it cannot be read.
     """
-    import wfdb
-
     base = _annotated_base(Path(path))
     file = base.with_name(f"{base.name}.{annotator}")
     if not file.is_file():
         raise DataNotFoundError(f"no annotation file {file}; annotators there: {_annotators_beside(base)}")
+    return read_annotation_file(file)
+
+
+def read_annotation_file(file: Path) -> ReferenceAnnotations:
+    """Read a WFDB annotation file by its own path, whatever stands beside it.
+
+    Raises
+    ------
+    DataNotFoundError
+        If it is not there.
+    DataError
+        If it cannot be read.
+    """
     try:
-        annotation = wfdb.rdann(str(base), annotator)
-    except Exception as error:  # wfdb raises IndexError, ValueError and others on damaged files
-        raise DataError(
-            f"{file} cannot be read as a WFDB annotation file ({type(error).__name__}: {error}); fetch it again"
-        ) from error
-    return ReferenceAnnotations(samples=np.asarray(annotation.sample, dtype=np.int64), symbols=tuple(annotation.symbol))
+        decoded = decode_annotations(file.read_bytes())
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"no annotation file {file}") from error
+    except (OSError, DataError) as error:
+        raise DataError(f"{file} cannot be read as a WFDB annotation file ({error}); fetch it again") from error
+    return ReferenceAnnotations(decoded.samples, decoded.symbols, decoded.subtypes, decoded.texts, decoded.fs)
 
 
 def _check_fs(what: str, fs: float) -> None:
