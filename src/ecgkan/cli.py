@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ecgkan.cli_ec57 import ec57
 from ecgkan.errors import EcgkanError
 
 if TYPE_CHECKING:
@@ -370,18 +371,19 @@ def classify(
     recordings = find_archive(paths)
     on_its_own = len(recordings) == 1 and not (resume or workers or ray)
     if on_its_own and not is_url(recordings[0].path) and not is_url(out):
-        _classify_one(recordings[0].path, out, options, as_json=as_json)
+        _classify_one(recordings[0], out, options, as_json=as_json)
     else:
         _classify_many(recordings, out, options, resume=resume, workers=workers, ray=ray, as_json=as_json)
 
 
-def _classify_one(path: str, out: str, options: "ClassifyOptions", *, as_json: bool) -> None:
+def _classify_one(recording: "ArchiveRecording", out: str, options: "ClassifyOptions", *, as_json: bool) -> None:
     from ecgkan.inference.console import make_console, print_classified
     from ecgkan.inference.record import classify_to_folder
     from ecgkan.inference.stores import local_path
 
-    with _share_done(Path(path).name) as progress:
-        classified = classify_to_folder(path, local_path(out), options, progress=progress)
+    with _share_done(Path(recording.path).name) as progress:
+        folder = local_path(out) / recording.folder
+        classified = classify_to_folder(recording.path, folder, options, progress=progress)
     if as_json:
         typer.echo(json.dumps(classified.to_dict(), indent=2, allow_nan=False))
     else:
@@ -508,13 +510,15 @@ def explain(
         print_evidence(make_console(), evidence, out)
 
 
+app.command("ec57")(ec57)
+
 detector_app = typer.Typer(help="The QRS detector: train it anew, or measure it.", no_args_is_help=True)
 app.add_typer(detector_app, name="detector")
 
 
 @detector_app.command("train")
 def detector_train(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="The weights.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.onnx", help="The network.")],
     seed: Annotated[int | None, typer.Option("--seed", help="What everything is drawn from.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the training.")] = None,
     data_dir: DataDir = None,
@@ -522,7 +526,7 @@ def detector_train(
 ) -> None:
     """Train the QRS detector on the records of DS1 with noise added (half an hour on one core).
 
-    Example: `ecgkan detector train --out qrs_detector.npz`
+    Example: `ecgkan detector train --out qrs_detector.onnx`
     """
     from ecgkan.training.detector import SEED, STEPS, train_to_file
 

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from ecgkan import __version__
 from ecgkan.aami import CLASSES
 from ecgkan.errors import DataError, EcgkanError, OutputExistsError
-from ecgkan.inference.annotation import UNCERTAIN_BELOW, BeatAnnotations, ectopic_burden_percent, heart_rates
+from ecgkan.inference.annotation import (
+    UNCERTAIN_BELOW,
+    BeatAnnotations,
+    ectopic_burden_percent,
+    heart_rates,
+    mark_flutter,
+)
 from ecgkan.inference.holter import summarize
 
 
@@ -79,6 +85,29 @@ def test_noisy_stretches_are_marked_as_ec57_marks_a_shutdown(tmp_path):
 def test_noise_without_beats_is_written_too(tmp_path):
     annotate([], "", **noise).to_wfdb(tmp_path)
     assert wfdb.rdann(str(tmp_path / "rec"), "ecgkan").symbol == ["~"] * 6
+
+
+def test_flutter_is_marked_as_wfdb_marks_it(tmp_path):
+    flutter = np.array([[50, 80], [80, 95]])
+    annotate([3, 40, 100], "NVS", flutter=flutter, noisy=np.array([[45, 60]]), noisy_reasons=("noise",)).to_wfdb(
+        tmp_path
+    )
+    read = wfdb.rdann(str(tmp_path / "rec"), "ecgkan")
+    assert read.sample.tolist() == [3, 40, 45, 50, 60, 80, 80, 95, 100]
+    assert read.symbol == ["N", "V", "~", "[", "~", "]", "[", "]", "S"]
+    annotate([], "", record="none", flutter=flutter).to_wfdb(tmp_path)
+    assert wfdb.rdann(str(tmp_path / "none"), "ecgkan").symbol == ["[", "]", "[", "]"]
+
+
+def test_there_is_no_rr_interval_across_flutter():
+    annotations = mark_flutter(annotate([100, 400, 700, 1000], "NNNN"), [(500, 600), (2000, 2100), (21_590, 1 << 60)])
+    assert annotations.flutter.tolist() == [[500, 600], [2000, 2100], [21_590, 21_600]], "of 60 s"
+    assert np.isnan(annotations.rr_after_s).tolist() == [False, True, False, True]
+    assert np.isnan(annotations.rr_before_s).tolist() == [True, False, True, False]
+    document = annotations.to_dict()
+    assert document["flutter"][0] == {"start_s": 500 / 360, "stop_s": 600 / 360}
+    assert document["summary"]["flutter"]["episodes"] == 3
+    assert len(mark_flutter(annotate([], ""), [(1, 2)]).flutter) == 1
 
 
 @pytest.mark.parametrize("annotator", ["qrs", "ecgkan2", "a_b-1"])
@@ -228,15 +257,14 @@ def test_the_summary_counts():
     assert summary.beats == 10
     assert summary.left_out == 1
     assert summary.ectopic_burden_percent == pytest.approx(30.0)
-    assert (summary.heart_rate_mean, summary.heart_rate_min, summary.heart_rate_max) == (60.0, 60.0, 60.0)
+    assert (summary.heart_rate.mean, summary.heart_rate.min, summary.heart_rate.max) == (60.0, 60.0, 60.0)
 
 
 def test_the_summary_of_no_beats_is_unknown_not_zero():
     summary = annotate([], "").summary()
     assert summary.beats == 0
-    assert np.isnan(summary.ectopic_burden_percent)
-    assert np.isnan(summary.heart_rate_mean)
-    assert summary.to_dict()["heart_rate_max"] is None
+    assert summary.ectopic_burden_percent is summary.heart_rate.mean is None
+    assert summary.to_dict()["heart_rate"]["max"] is None
     assert summary.to_dict()["counts"] == dict.fromkeys(CLASSES, 0)
 
 
@@ -274,6 +302,8 @@ def test_the_burden_leaves_fusion_beats_out():
         ({"noisy_reasons": ("noise",)}, "noisy has shape"),
         ({"noisy": np.array([[5, 9], [8, 12]]), "noisy_reasons": ("noise",) * 2}, "not overlap"),
         ({"noisy": np.array([[5, 5]]), "noisy_reasons": ("noise",)}, "not be empty"),
+        ({"flutter": np.array([[5, 9], [8, 12]])}, "flutter stretches must ascend"),
+        ({"flutter": np.array([5, 9])}, "flutter has shape"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(changes, message):

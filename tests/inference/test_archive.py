@@ -11,6 +11,8 @@ from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,8 +23,17 @@ from hypothesis import strategies as st
 from tests.synthetic import synthetic_ecg, write_record
 
 from ecgkan.errors import DataError, DataNotFoundError, EcgkanError, MissingExtraError, OutputExistsError
-from ecgkan.inference.archive import ArchiveRecording, classify_archive
-from ecgkan.inference.manifest import ManifestEntry, format_plan, read_manifest, read_plan
+from ecgkan.inference.archive import ArchiveRecording, classify_archive, plan_archive
+from ecgkan.inference.cluster import RayCrew
+from ecgkan.inference.manifest import (
+    Failure,
+    ManifestEntry,
+    format_failures,
+    format_plan,
+    read_failures,
+    read_manifest,
+    read_plan,
+)
 from ecgkan.inference.record import ClassifyOptions
 from ecgkan.inference.stores import LocalFolder, header_files, open_output, publish
 from ecgkan.inference.workers import (
@@ -32,6 +43,7 @@ from ecgkan.inference.workers import (
     RecordingTask,
     WorkerEvent,
     WorkerSetup,
+    _delaying_interrupts,
     classify_with,
     fail,
 )
@@ -399,6 +411,94 @@ def test_failures_are_tried_again_and_forgotten_when_mended(records, options, tm
     assert_each_done_once(out, ["100"])
 
 
+def broken_recording(folder: Path, name: str) -> ArchiveRecording:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.hea").write_text(f"{name} 1 250 1000\nmissing.dat 16 200\n")
+    return ArchiveRecording(str(folder / f"{name}.hea"), "")
+
+
+@using_memory
+def test_failures_of_recordings_that_a_run_is_not_about_stay_listed(records, options, tmp_path):
+    first, second = (broken_recording(tmp_path / "records", name) for name in ("x", "y"))
+    out = tmp_path / "out"
+    classify_archive([first, second], out, options)
+    classify_archive([second, *recordings(records)], out, options, resume=True)
+    assert [Path(row["path"]).stem for row in read_table(out / "failures.csv")] == ["x", "y"]
+    classify_archive(recordings(records), out, options, resume=True)
+    assert [Path(row["path"]).stem for row in read_table(out / "failures.csv")] == ["x", "y"]
+
+
+@using_memory
+def test_failures_are_listed_when_they_happen(options, tmp_path):
+    """So that a run that is killed has them."""
+    seen = []
+
+    def look(outcome):
+        seen.append([Path(row["path"]).stem for row in read_table(tmp_path / "out" / "failures.csv")])
+
+    broken = [broken_recording(tmp_path / "records", name) for name in "xyz"]
+    classify_archive(broken, tmp_path / "out", options, on_outcome=look)
+    assert seen == [["x"], ["x", "y"], ["x", "y", "z"]]
+
+
+@given(st.lists(st.builds(Failure, *[st.text(st.characters(exclude_characters="\0\r", codec="utf-8"))] * 3)))
+def test_any_failure_is_read_back(failures):
+    assert read_failures(format_failures(failures)) == [row for row in failures if row != Failure._fields]
+    assert read_failures("") == []
+
+
+@using_memory
+def test_what_an_interrupted_run_left_can_be_resumed_after_a_run_of_a_part(records, options, tmp_path):
+    """The run that does all again is stopped after one; a run of another part does not make the rest strangers."""
+    classify_archive(recordings(records), tmp_path, options)
+
+    def stop(outcome):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        classify_archive(recordings(records), tmp_path, replace(options, overwrite=True), on_outcome=stop)
+    part = classify_archive(recordings(records)[1:2], tmp_path, options, resume=True)
+    assert [entry.relative for entry in part.done] == ["a/101"]
+    rest = classify_archive(recordings(records), tmp_path, options, resume=True)
+    assert [entry.relative for entry in rest.done] == ["b/100", "top"]
+    assert_each_done_once(tmp_path)
+
+
+def test_resume_redoes_a_recording_whose_annotations_have_changed(options, tmp_path):
+    signal, rpeaks = synthetic_ecg(250.0, 10.0)
+    path = write_record(tmp_path / "records", "100", 250.0, {"II": signal})
+    wfdb.wrann("100", "atr", rpeaks, symbol=["N"] * len(rpeaks), write_dir=str(path.parent))
+    source, asked = [ArchiveRecording(f"{path}.hea", "")], replace(options, annotator="atr")
+    first = classify_archive(source, tmp_path / "out", asked).done[0]
+    assert not classify_archive(source, tmp_path / "out", asked, resume=True).done
+    wfdb.wrann("100", "atr", rpeaks[:-2], symbol=["N"] * (len(rpeaks) - 2), write_dir=str(path.parent))
+    os.utime(path.with_suffix(".atr"), (time.time() + 5, time.time() + 5))
+    assert classify_archive(source, tmp_path / "out", asked, resume=True).done[0].beats == first.beats - 2
+
+
+def test_names_with_dots_are_whole_names(options, tmp_path):
+    """What a worker writes and what the plan expects must be the same files."""
+    found = [ArchiveRecording(f"{tmp_path}/{name}", "") for name in ("1.2.840.7", "1.2.840.8", "day.1.edf")]
+    plan = plan_archive(found, options, LocalFolder(tmp_path), {}, "", resume=False)
+    assert [task.name for task in plan.tasks] == ["1.2.840.7", "1.2.840.8", "day.1"]
+    assert not plan.failed
+
+
+def test_a_line_that_a_full_disk_cuts_short_is_taken_back(tmp_path):
+    """Here a limit on the size of files; else the next line would be glued to what was left of this one."""
+    resource = pytest.importorskip("resource")
+    folder, line = LocalFolder(tmp_path), make_entry().to_line()
+    folder.append("manifest.jsonl", line)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(line) + 20, before[1]))
+    try:
+        with pytest.raises(EcgkanError, match=r"cannot write .*manifest\.jsonl.*--resume"):
+            folder.append("manifest.jsonl", line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "manifest.jsonl").read_text() == line
+
+
 @using_memory
 def test_two_recordings_do_not_write_the_same_files(records, options, tmp_path):
     signal, _ = synthetic_ecg(250.0, 10.0)
@@ -491,6 +591,16 @@ def test_a_recording_that_kills_its_workers_becomes_a_failure(options, tmp_path)
     [outcome] = classify_with(crew, [task], 1)
     assert outcome.failure.error == "WorkerDiedError"
     assert "died 3 times, at last by signal SIGKILL, as happens when memory runs out" in outcome.failure.message
+
+
+def test_ctrl_c_while_a_worker_starts_is_heeded_afterwards():
+    done = []
+    with pytest.raises(KeyboardInterrupt), _delaying_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        done.append("started and known")
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_unusable_model_is_an_error_and_no_endless_hiring(options, tmp_path):
@@ -619,6 +729,24 @@ def test_ray_does_each_recording_once_though_a_worker_is_killed(records, options
     assert_each_done_once(tmp_path)
 
 
+@pytest.mark.parametrize("error", ["OutOfMemoryError", "NodeDiedError", "WorkerCrashedError", "ObjectLostError"])
+def test_whatever_ends_an_actor_is_a_death_and_not_the_recordings_fault(error):
+    """Ray has many names for it; a death costs a retry, an outcome would be the last word."""
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ecgkan[cluster]'")
+    raised = getattr(ray.exceptions, error)
+    killed = []
+
+    def get(reference):
+        raise raised("0" * 28, "owner", "call site") if error == "ObjectLostError" else raised("no more memory")
+
+    crew = object.__new__(RayCrew)
+    crew._ray = SimpleNamespace(get=get, kill=killed.append, exceptions=ray.exceptions)
+    crew._actors, crew._pending = {7: "actor"}, {"reference": (7, RecordingTask("p", "n", ""))}
+    event = crew._receive("reference")
+    assert (event.worker, event.outcome, killed) == (7, None, ["actor"])
+    assert event.death
+
+
 def test_the_cluster_file_in_the_documentation_is_one():
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ecgkan[cluster]'")
     import jsonschema  # Ray needs it
@@ -683,11 +811,50 @@ def test_lines_travel_to_a_store_in_parts_and_are_put_together(memory):
     folder.write_text("manifest.jsonl", "a\n")
     for line in "bcd":
         folder.append("manifest.jsonl", f"{line}\n")
-        folder.flush()
+        folder.send()
     assert len(memory.glob("/bucket/results/*")) == 4
     assert open_output("memory://bucket/results").read_text("manifest.jsonl") == "a\nb\nc\nd\n"
-    folder.write_text("manifest.jsonl", "all\n")
+    folder.flush()
     assert memory.find("/bucket/results") == ["/bucket/results/manifest.jsonl"]
+    assert memory.cat_file("/bucket/results/manifest.jsonl") == b"a\nb\nc\nd\n"
+
+
+@pytest.fixture
+def fragile(memory):
+    """A store in which an upload can be seen half-done; the next one of a name in `breaks` stops half-way."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Fragile(MemoryFileSystem):
+        protocol = "fragile"
+        breaks: ClassVar[set[str]] = set()
+
+        def pipe_file(self, path, value, **keywords):
+            if any(name in path for name in self.breaks):
+                super().pipe_file(path, value[: len(value) // 2], **keywords)
+                raise ConnectionError("the line went dead")
+            super().pipe_file(path, value, **keywords)
+
+    fsspec.register_implementation("fragile", Fragile, clobber=True)
+    return Fragile
+
+
+def test_an_upload_that_breaks_off_leaves_what_was_there(fragile):
+    folder = open_output("fragile://bucket/results")
+    folder.write_text("manifest.jsonl", "old\n")
+    fragile.breaks.add("manifest")
+    with pytest.raises(EcgkanError, match="the line went dead"):
+        folder.write_text("manifest.jsonl", "new and longer\n")
+    folder.append("manifest.jsonl", "a line that is cut\n")
+    with pytest.raises(EcgkanError, match="the line went dead"):
+        folder.send()
+    assert open_output("fragile://bucket/results").read_text("manifest.jsonl") == "old\n"
+    fragile.breaks.clear()
+    folder.flush()
+    again = open_output("fragile://bucket/results")
+    assert again.read_text("manifest.jsonl") == "old\na line that is cut\n"
+    again.remove("manifest.jsonl")
+    assert again.read_text("manifest.jsonl") is None
 
 
 def test_the_summary_is_uploaded_last(memory, tmp_path, monkeypatch):

@@ -435,4 +435,4 @@ def test_real_record_100_has_every_beat(mitdb_dir, model):
     reference = reference_rpeaks(read_annotations(mitdb_dir / "100", "atr"))
     assert len(annotations) == len(reference) == 2273
     assert np.abs(annotations.samples - reference).max() <= 0.15 * 360
-    assert 70 < annotations.summary().heart_rate_mean < 80
+    assert 70 < annotations.summary().heart_rate.mean < 80

@@ -70,6 +70,14 @@ def test_many_recordings_as_json_and_resumed(archive, checkpoints, tmp_path):
     assert [{**recording, "status": "done"} for recording in again["recordings"]] == first["recordings"]
 
 
+def test_a_folder_with_a_single_recording_keeps_its_sub_folder(archive, checkpoints, tmp_path):
+    for file in (archive / "b").iterdir():
+        file.unlink()
+    out = tmp_path / "out"
+    run("classify", archive, "--model", checkpoints["cnn_kan"], "--out", out, "--format", "csv")
+    assert [str(file.relative_to(out)) for file in out.rglob("*.csv")] == ["a/100.csv"]
+
+
 def test_one_recording_prints_its_summary_and_keeps_no_manifest(archive, checkpoints, tmp_path):
     command = ("classify", archive / "a" / "*.hea", "--model", checkpoints["cnn_kan"], "--out", tmp_path / "out")
     assert "Record 100, 0 min 10 s" in run(*command, "--format", "csv")

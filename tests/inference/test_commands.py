@@ -70,7 +70,8 @@ def test_classify_prints_json_and_nothing_else(record, checkpoints, tmp_path):
     document = json.loads(run("classify", record.with_suffix(".hea"), *arguments))
     assert (document["record"], document["lead"], document["model"]) == ("100", "V5", "cnn_mlp")
     assert document["rpeaks"] == "annotator atr"
-    assert document["beats"] == sum(document["counts"].values()) == document["agreement"]["beats"]
+    summary = document["summary"]
+    assert summary["beats"] == sum(summary["counts"].values()) == document["agreement"]["beats"]
     assert np.sum(document["agreement"]["confusion"], axis=1).tolist()[:2] == [1, 1]
     assert [file.rpartition(".")[2] for file in document["files"]] == ["ecgkan", "csv", "json", "html"]
 

@@ -14,11 +14,12 @@ import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecgkan import classify
 from ecgkan.aami import CLASSES, class_of_symbol
 from ecgkan.data.recording import read_annotations
 from ecgkan.errors import DataError
 from ecgkan.inference.annotation import UNCERTAIN_BELOW, BeatAnnotations
-from ecgkan.inference.holter import LEFT_OUT, summarize
+from ecgkan.inference.holter import FLUTTER, LEFT_OUT, Flutter, summarize
 from ecgkan.inference.rhythm import EVENT_KINDS, Event, consecutive, find_events
 
 FS = 360.0
@@ -163,7 +164,7 @@ def test_the_extremes_of_the_heart_rate_have_their_beats():
 # --- what is not read parts beats ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["unknown interval", "beat left out", "noisy stretch", "one noisy sample"])
+@pytest.mark.parametrize("how", ["unknown interval", "beat left out", "noisy stretch", "one noisy sample", "flutter"])
 def test_beats_on_both_sides_of_what_is_not_read_are_not_consecutive(how):
     whole = annotate("NVVVVNN", rr_s=2.5)
     parts = {
@@ -171,6 +172,7 @@ def test_beats_on_both_sides_of_what_is_not_read_are_not_consecutive(how):
         "beat left out": annotate("NVVVVNN", rr_s=2.5, left_out=np.array([3000])),
         "noisy stretch": annotate("NVVVVNN", rr_s=2.5, noisy=np.array([[2800, 3100]]), noisy_reasons=("noise",)),
         "one noisy sample": annotate("NVVVVNN", rr_s=2.5, noisy=np.array([[2701, 2702]]), noisy_reasons=("noise",)),
+        "flutter": annotate("NVVVVNN", rr_s=2.5, flutter=np.array([[2750, 3150]])),
     }
     assert consecutive(whole).all()
     assert consecutive(parts[how]).tolist() == [True, True, False, True, True, True]
@@ -204,6 +206,42 @@ def test_time_analysed_and_excluded():
     }
     assert time_.excluded_s == pytest.approx(20.0 + windows_s)
     assert time_.analysed_s == pytest.approx(80.0 - windows_s)
+
+
+@pytest.mark.parametrize("reason", ["missing", "flat", "saturated", "noise", "baseline"])
+def test_no_pause_and_no_heart_rate_across_what_is_not_read(reason):
+    """Beats given by hand have an RR interval across noise, too: it says nothing of a pause."""
+    samples = 360 * np.array([1, 2, 3, 103, 104, 105])
+    annotations = annotate("NNNNNN", samples, noisy=np.array([[1200, 36_000]]), noisy_reasons=(reason,))
+    assert np.isfinite(annotations.rr_after_s[:-1]).all()
+    summary = summarize(annotations)
+    assert (summary.pauses.number, summary.pauses.longest_rr_s) == (0, 1.0)
+    assert (summary.heart_rate.mean, summary.heart_rate.min) == (60.0, 60.0)
+    assert "pause" not in kinds(annotations)
+    assert summarize(replace(annotations, noisy=annotations.noisy[:0], noisy_reasons=())).pauses.number == 1
+
+
+def test_flutter_is_no_pause_and_time_of_its_own():
+    annotations = annotate(
+        "NNNN",
+        [360, 720, 36_360, 36_720],
+        duration_s=200.0,
+        flutter=np.array([[900, 18_000], [18_900, 36_300]]),
+        noisy=np.array([[720, 1260]]),
+        noisy_reasons=("noise",),
+    )
+    summary = summarize(annotations)
+    assert (summary.pauses.number, summary.pauses.longest_rr_s, summary.heart_rate.min) == (0, 1.0, 60.0)
+    assert summary.flutter == Flutter(2, pytest.approx(47.5 + 48.3333, abs=1e-3), pytest.approx(48.3333), 52.5)
+    assert summary.time.reasons == {
+        "noise": pytest.approx(1.5),
+        FLUTTER: pytest.approx(46.5 + 48.3333, abs=1e-3),  # the first second of it is noise already
+    }
+    assert summary.time.excluded_s == pytest.approx(sum(summary.time.reasons.values()))
+    assert [(event.start_sample, event.stop_sample) for event in find_events(annotations) if not event.beats] == [
+        (900, 18_000),
+        (18_900, 36_300),
+    ]
 
 
 def test_the_heart_rate_is_beats_by_minutes_with_its_extremes_in_place():
@@ -316,6 +354,7 @@ def slow_segments(annotations: BeatAnnotations) -> list[list[int]]:
             or math.isnan(annotations.rr_before_s[i])
             or any(previous <= other <= sample for other in annotations.left_out.tolist())
             or any(start < sample and stop > previous for start, stop in annotations.noisy.tolist())
+            or any(start < sample and stop > previous for start, stop in annotations.flutter.tolist())
         )
         if apart:
             segments.append([])
@@ -385,10 +424,12 @@ def recordings(draw: st.DrawFn) -> BeatAnnotations:
     left_out = sorted(draw(st.sets(positions, max_size=3)) - set(samples.tolist()))
     edges = sorted(draw(st.sets(positions, max_size=6)))
     noisy = np.array(edges[: len(edges) // 2 * 2], dtype=np.int64).reshape(-1, 2)
+    shaken = sorted(draw(st.sets(positions, max_size=3)))
     annotations = annotate(
         classes,
         samples,
         duration_s=end / FS,
+        flutter=np.array(shaken[: len(shaken) // 2 * 2], dtype=np.int64).reshape(-1, 2),
         left_out=np.array(left_out, dtype=np.int64),
         noisy=noisy,
         noisy_reasons=("noise",) * len(noisy),
@@ -423,6 +464,8 @@ def test_everything_counted_equals_the_slow_way(annotations):
     excluded = np.zeros(round(annotations.duration_s * FS), dtype=bool)
     for start, stop in annotations.noisy.tolist():
         excluded[start:stop] = True
+    for start, stop in annotations.flutter.tolist():
+        excluded[start:stop] = True
     for sample in annotations.left_out.tolist():
         excluded[max(0, sample - 128) : sample + 128] = True
     assert summary.time.excluded_s == pytest.approx(excluded.sum() / FS)
@@ -445,6 +488,8 @@ def test_the_events_are_those_of_the_summary(annotations):
         assert number[f"{name} trigeminy"] == found.trigeminy.episodes
     assert number["pause"] == summary.pauses.number
     assert number["fusion beat"] == summary.counts["F"]
+    assert number["ventricular flutter"] == summary.flutter.episodes
+    events = tuple(event for event in events if event.kind != "ventricular flutter")
     assert [event.start_sample for event in events] == sorted(event.start_sample for event in events)
     peaks = annotations.samples.tolist()
     for event in events:
@@ -502,6 +547,25 @@ def test_bigeminy_and_trigeminy_lie_where_cardiologists_saw_them(mitdb_dir, reco
         if event.kind == {2: "ventricular bigeminy", 3: "ventricular trigeminy"}[period]:
             found[event.start_sample : event.stop_sample] = True
     assert (seen & found).sum() > 0.8 * max(seen.sum(), found.sum())
+
+
+def test_the_flutter_of_207_is_no_pause(mitdb_dir, checkpoints):
+    """Its longest episode lasts 98 s; two intervals of 2 s and more follow it, of which a loop knows, too."""
+    annotations = classify(mitdb_dir / "207", checkpoints["cnn_kan"], annotator="atr")
+    summary = summarize(annotations)
+    assert (summary.flutter.episodes, summary.flutter.longest_time_s) == (6, 554_682 / FS)
+    assert summary.flutter.longest_s == pytest.approx((589_926 - 554_682) / FS)
+    intervals, last = [], None
+    reference = read_annotations(mitdb_dir / "207", "atr")
+    for sample, symbol in zip(reference.samples.tolist(), reference.symbols, strict=True):
+        if symbol == "[":
+            last = None
+        elif symbol in "NLRejAaJSVEF/fQ":
+            intervals += [] if last is None else [(sample - last) / FS]
+            last = sample
+    assert summary.pauses.number == sum(interval >= 2.0 for interval in intervals) == 2
+    assert summary.pauses.longest_rr_s == max(intervals) < 3.0
+    assert summary.time.reasons[FLUTTER] > 120
 
 
 def test_a_day_takes_well_under_a_second():

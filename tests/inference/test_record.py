@@ -52,6 +52,8 @@ def test_every_format_is_written_and_named(record, model, tmp_path):
     assert document["summary"]["beats"] == len(annotations)
     assert (document["leads"], document["n_samples"]) == (["V5", "MLII"], 10_000)
     assert document["weights_sha256"] == model.sha256
+    files = [str(file) for file in classified.files]
+    assert json.loads(json.dumps(classified.to_dict(), allow_nan=False)) == document | {"files": files}
 
 
 def test_only_what_is_asked_for_is_written(record, model, tmp_path):

@@ -3,8 +3,8 @@
 import datetime
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +20,8 @@ from ecgkan.inference.writing import refuse_existing, replacing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ecgkan.inference.holter import HolterSummary
+
 ANNOTATOR: Final = "ecgkan"
 """Annotator name, thus extension, of the annotation files we write."""
 
@@ -28,6 +30,9 @@ UNCERTAIN_BELOW: Final = 0.9
 
 NOISE_SYMBOL: Final = "~"
 """WFDB's symbol for a change in signal quality."""
+
+FLUTTER_SYMBOLS: Final = ("[", "]")
+"""WFDB's symbols for the start and the end of ventricular flutter or fibrillation."""
 
 HEART_RATE_BEATS: Final = 8
 """RR intervals of which the median gives a local heart rate, so that one early or missed beat does not."""
@@ -51,55 +56,8 @@ def _no_samples() -> NDArray[np.int64]:
     return np.zeros(0, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotationSummary:
-    """What a reader wants to know first.
-
-    Attributes
-    ----------
-    record, lead, rpeaks, model, weights_sha256 : str
-        Of the annotations.
-    duration_s : float
-        Length of the recording.
-    beats : int
-        Classified beats.
-    left_out : int
-        Beats that were not classified: too little signal, or too much noise, where they lie.
-    uncertain : int
-        Classified beats flagged `uncertain`.
-    noisy_s : float
-        Seconds in stretches that were not read.
-    counts : mapping
-        Class letter → beats, in the order N S V F Q.
-    ectopic_burden_percent : float
-        Beats of class S or V, in percent of all classified beats; NaN without beats. Fusion beats (F) are not counted.
-    heart_rate_mean, heart_rate_min, heart_rate_max : float
-        Beats per minute: mean, minimum and maximum over the recording of 60 s divided by the median of 8
-        consecutive RR intervals (of all of them where there are fewer); NaN without RR intervals.
-    """
-
-    record: str
-    lead: str
-    rpeaks: str
-    model: str
-    weights_sha256: str
-    duration_s: float
-    beats: int
-    left_out: int
-    uncertain: int
-    noisy_s: float
-    counts: Mapping[str, int]
-    ectopic_burden_percent: float
-    heart_rate_mean: float
-    heart_rate_min: float
-    heart_rate_max: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold: None instead of NaN."""
-        return {
-            name: None if isinstance(value, float) and np.isnan(value) else value
-            for name, value in asdict(self).items()
-        }
+def _no_stretches() -> NDArray[np.int64]:
+    return np.zeros((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,8 +77,8 @@ class BeatAnnotations:
     probabilities : ndarray
         `[n, 5]` float32, calibrated, columns in the order N S V F Q.
     rr_before_s, rr_after_s : ndarray
-        `[n]` float64, seconds to the previous and the next beat; NaN at the ends, and across missing
-        signal where beats may have gone undetected.
+        `[n]` float64, seconds to the previous and the next beat; NaN at the ends, across missing
+        signal where beats may have gone undetected, and across ventricular flutter.
     lead : str
         Name of the lead that was classified.
     model : str
@@ -143,6 +101,9 @@ class BeatAnnotations:
     left_out : ndarray
         `[m]` int64, R peaks at `fs` that were not classified: they lie in a stretch that is not read, or too little
         of their window is signal.
+    flutter : ndarray
+        `[m, 2]` int64, start and stop at `fs` of ventricular flutter, which has no beats, where the annotator that
+        gave the R peaks marked it; ascending, not overlapping. The detector marks none.
     started : datetime or None
         When the recording began, if its file says so.
     lead_reason : str
@@ -175,6 +136,7 @@ class BeatAnnotations:
     noisy_reasons: tuple[str, ...]
     mean_beats: NDArray[np.float32]
     left_out: NDArray[np.int64] = field(default_factory=_no_samples)
+    flutter: NDArray[np.int64] = field(default_factory=_no_stretches)
     started: datetime.datetime | None = None
     lead_reason: str = ""
     inverted: bool = False
@@ -185,7 +147,8 @@ class BeatAnnotations:
         expected: dict[str, tuple[int, ...]] = dict.fromkeys(
             ("samples", "classes", "rr_before_s", "rr_after_s", "quality"), (n,)
         )
-        expected |= {"probabilities": (n, len(CLASSES)), "noisy": (k, 2), "mean_beats": (len(CLASSES), BEFORE + AFTER)}
+        expected |= {"probabilities": (n, len(CLASSES)), "noisy": (k, 2), "flutter": (len(self.flutter), 2)}
+        expected |= {"mean_beats": (len(CLASSES), BEFORE + AFTER)}
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 found = list(getattr(self, name).shape)
@@ -195,9 +158,12 @@ class BeatAnnotations:
         unknown = sorted(set(self.classes.tolist()) - set(CLASSES))
         if unknown:
             raise DataError(f"annotations of {self.record}: unknown classes {unknown}; expected {' '.join(CLASSES)}")
-        edges = self.noisy.ravel()
-        if k and (edges[0] < 0 or np.any(np.diff(edges) < 0) or np.any(self.noisy[:, 0] == self.noisy[:, 1])):
-            raise DataError(f"annotations of {self.record}: noisy stretches must ascend, not overlap and not be empty")
+        for name, stretches in (("noisy", self.noisy), ("flutter", self.flutter)):
+            edges = stretches.ravel()
+            if len(edges) and (edges[0] < 0 or np.any(np.diff(edges) < 0) or np.any(edges[::2] == edges[1::2])):
+                raise DataError(
+                    f"annotations of {self.record}: {name} stretches must ascend, not overlap and not be empty"
+                )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -268,17 +234,15 @@ class BeatAnnotations:
         OutputExistsError
             If the file exists and `overwrite` is False.
         """
-        from ecgkan.inference.holter import summarize
-
-        document = self._facts() | dict(facts) | {"summary": summarize(self).to_dict()}
+        document = self.to_dict() | dict(facts)
         path = Path(path)
         with replacing(path, overwrite=overwrite) as temporary:
             text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
             temporary.write_text(f"{text}\n", encoding="utf-8")
         return path
 
-    def _facts(self) -> dict[str, Any]:
-        """Return what was classified, by what, and what was not, as plain values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the Holter summary with what was classified by what, and what was not, as plain values for JSON."""
         stretches = zip((self.noisy / self.fs).tolist(), self.noisy_reasons, strict=True)
         return {
             "record": self.record,
@@ -297,10 +261,12 @@ class BeatAnnotations:
             "uncertain": int(np.count_nonzero(self.uncertain)),
             "uncertain_below": UNCERTAIN_BELOW,
             "noisy": [{"start_s": start, "stop_s": stop, "reason": why} for (start, stop), why in stretches],
+            "flutter": [{"start_s": start, "stop_s": stop} for start, stop in (self.flutter / self.fs).tolist()],
+            "summary": self.summary().to_dict(),
         }
 
     def to_wfdb(self, folder: str | Path, annotator: str = ANNOTATOR, *, overwrite: bool = False) -> Path:
-        """Write a WFDB annotation file, `FOLDER/<stem>.<annotator>`: beats N S V F Q, noise `~`.
+        """Write a WFDB annotation file, `FOLDER/<stem>.<annotator>`: beats N S V F Q, noise `~`, flutter `[ ]`.
 
         `<stem>` is `output_stem(record)`. A `~` of subtype -1 (unreadable, its note the reason) starts a stretch
         that is not read, one of subtype 0 ends it; WFDB's `bxb` takes them for a shutdown, as EC57 asks for.
@@ -316,7 +282,7 @@ class BeatAnnotations:
         check_annotator(annotator)
         path = Path(folder) / f"{output_stem(self.record)}.{annotator}"
         with replacing(path, overwrite=overwrite) as temporary:
-            if len(self) or len(self.noisy):
+            if len(self) or len(self.noisy) or len(self.flutter):
                 self._write_annotation_file(temporary)
             else:  # wfdb refuses to write it; by the format it is the two zero bytes that end every file
                 temporary.write_bytes(b"\0\0")
@@ -325,13 +291,13 @@ class BeatAnnotations:
     def _write_annotation_file(self, path: Path) -> None:
         import wfdb
 
-        n, k = len(self), len(self.noisy)
-        samples = np.concatenate([self.samples, self.noisy[:, 0], self.noisy[:, 1]])
-        symbols = np.concatenate([self.classes, np.full(2 * k, NOISE_SYMBOL)])
-        subtypes = np.concatenate([np.zeros(n, int), np.full(k, -1), np.zeros(k, int)])
-        notes = np.array([""] * n + list(self.noisy_reasons) + [""] * k, dtype=object)
+        n, k, m = len(self), len(self.noisy), len(self.flutter)
+        samples = np.concatenate([self.samples, *self.noisy.T, *self.flutter.T])
+        symbols = np.concatenate([self.classes, np.full(2 * k, NOISE_SYMBOL), np.repeat(FLUTTER_SYMBOLS, m)])
+        subtypes = np.concatenate([np.zeros(n, int), np.full(k, -1), np.zeros(k + 2 * m, int)])
+        notes = np.array([""] * n + list(self.noisy_reasons) + [""] * (k + 2 * m), dtype=object)
         # Where a stretch ends at the sample at which the next one starts, its end comes first; both before a beat.
-        rank = np.concatenate([np.full(n, 2), np.full(k, 1), np.zeros(k, int)])
+        rank = np.repeat([2, 1, 0, 1, 0], [n, k, k, m, m])
         order = np.lexsort([rank, samples])
         # wfdb lets letters alone be an annotator's name, so the file gets its own name afterwards.
         wfdb.wrann(
@@ -359,27 +325,43 @@ class BeatAnnotations:
         refuse_existing([table, stem.with_suffix(f".{ANNOTATOR}")], overwrite=overwrite)
         return self.to_csv(table, overwrite=overwrite), self.to_wfdb(folder, overwrite=overwrite)
 
-    def summary(self) -> AnnotationSummary:
-        """Count the beats; see `AnnotationSummary` for how burden and heart rate are defined."""
-        counts = {letter: int(np.count_nonzero(self.classes == letter)) for letter in CLASSES}
-        rates = heart_rates(self.rr_before_s)
-        return AnnotationSummary(
-            record=self.record,
-            lead=self.lead,
-            rpeaks=self.rpeaks,
-            model=self.model,
-            weights_sha256=self.weights_sha256,
-            duration_s=self.duration_s,
-            beats=len(self),
-            left_out=len(self.left_out),
-            uncertain=int(np.count_nonzero(self.uncertain)),
-            noisy_s=self.noisy_s,
-            counts=counts,
-            ectopic_burden_percent=ectopic_burden_percent(counts),
-            heart_rate_mean=float(rates.mean()) if len(rates) else float("nan"),
-            heart_rate_min=float(rates.min()) if len(rates) else float("nan"),
-            heart_rate_max=float(rates.max()) if len(rates) else float("nan"),
-        )
+    def summary(self) -> "HolterSummary":
+        """Return `ecgkan.inference.holter.summarize` of them: beats, burden, heart rate, pauses, runs ..."""
+        from ecgkan.inference.holter import summarize
+
+        return summarize(self)
+
+
+def mark_flutter(annotations: BeatAnnotations, episodes: Iterable[tuple[int, int]]) -> BeatAnnotations:
+    """Return the annotations with stretches of ventricular flutter, across which there is no RR interval.
+
+    Parameters
+    ----------
+    annotations : BeatAnnotations
+        Classified beats.
+    episodes : iterable of (int, int)
+        Start and stop samples; what lies beyond the recording's end is cut off.
+    """
+    n_samples = round(annotations.duration_s * annotations.fs)
+    inside = [(start, min(stop, n_samples)) for start, stop in episodes if start < min(stop, n_samples)]
+    flutter = np.array(inside, dtype=np.int64).reshape(-1, 2)
+    parted = reaches_between(flutter, annotations.samples)
+    edge = np.zeros(min(len(annotations), 1), dtype=np.bool_)
+    return replace(
+        annotations,
+        flutter=flutter,
+        rr_before_s=np.where(np.concatenate([edge, parted]), np.nan, annotations.rr_before_s),
+        rr_after_s=np.where(np.concatenate([parted, edge]), np.nan, annotations.rr_after_s),
+    )
+
+
+def reaches_between(stretches: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell between which successive samples a stretch reaches: `[k, 2]`, ascending, and `[n]` → `[n - 1]`."""
+    start, stop = stretches.reshape(-1, 2).T
+    reached: NDArray[np.bool_] = (
+        np.searchsorted(start, samples[1:], "left") - np.searchsorted(stop, samples[:-1], "right") > 0
+    )
+    return reached
 
 
 def ectopic_burden_percent(counts: Mapping[str, int]) -> float:

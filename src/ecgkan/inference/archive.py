@@ -1,7 +1,5 @@
 """Archives: many recordings, each classified once, whatever happens on the way."""
 
-import csv
-import io
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -9,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ecgkan.data.finding import recording_name
 from ecgkan.errors import DataError, OutputExistsError
 from ecgkan.inference.manifest import (
     FAILURES,
@@ -16,8 +15,10 @@ from ecgkan.inference.manifest import (
     PLAN,
     Failure,
     ManifestEntry,
+    format_failures,
     format_plan,
     output_options,
+    read_failures,
     read_manifest,
     read_plan,
 )
@@ -156,7 +157,7 @@ def classify_archive(
                 for outcome in outcomes:
                     run.record(outcome)
         finally:
-            run.end(complete=len(run.done) == len(plan.tasks))
+            run.end()
     return ArchiveReport(str(output), tuple(run.done), plan.skipped, tuple(run.failed), time.monotonic() - begun)
 
 
@@ -188,7 +189,7 @@ def plan_archive(
         return ArchivePlan(tuple(tasks), (), tuple(failed))
     _refuse_strangers(output, names, sizes, manifest)
     _refuse_other_options(output, tasks, manifest, options, weights_sha256)
-    done = [task for task in tasks if _is_done(task, names[task], sizes, manifest)]
+    done = [task for task in tasks if _is_done(task, names[task], sizes, manifest, options.annotator)]
     skipped = tuple(manifest[task.relative] for task in done)
     over = set(done)
     return ArchivePlan(tuple(task for task in tasks if task not in over), skipped, tuple(failed))
@@ -221,7 +222,7 @@ def _assign_outputs(
     inputs = {recording.path for recording in recordings}
     tasks, failed = [], []
     for recording in recordings:
-        task = RecordingTask(recording.path, Path(recording.path).stem, recording.folder)
+        task = RecordingTask(recording.path, recording_name(Path(recording.path)), recording.folder)
         try:
             names = output_names(task, options)
         except DataError as error:
@@ -247,8 +248,9 @@ def _collision(task: RecordingTask, name: str, what: str) -> Failure:
 def _refuse_outputs(output: OutputFolder, sizes: Mapping[str, int]) -> None:
     if sizes:
         more = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
+        first = min(sizes, key=lambda name: (name == PLAN, name))
         raise OutputExistsError(
-            f"{output} holds outputs already ({min(sizes)}{more}); nothing was changed: skip what is done with "
+            f"{output} holds outputs already ({first}{more}); nothing was changed: skip what is done with "
             "--resume, do it again with --overwrite, or choose another folder with --out"
         )
 
@@ -291,7 +293,11 @@ def _refuse_other_options(
 
 
 def _is_done(
-    task: RecordingTask, names: Iterable[str], sizes: Mapping[str, int], manifest: Mapping[str, ManifestEntry]
+    task: RecordingTask,
+    names: Iterable[str],
+    sizes: Mapping[str, int],
+    manifest: Mapping[str, ManifestEntry],
+    annotator: str | None,
 ) -> bool:
     """Whether the manifest has it, its outputs are there in full, and its files are older than they."""
     entry = manifest.get(task.relative)
@@ -299,21 +305,26 @@ def _is_done(
         return False
     if any(entry.outputs.get(name) != sizes.get(name, -1) for name in names):
         return False
-    return not _changed_since(task.path, entry.started)
+    return not _changed_since(task.path, entry.started, annotator)
 
 
-def _changed_since(path: str, moment: str) -> bool:
+def _changed_since(path: str, moment: str, annotator: str | None) -> bool:
     """Whether one of a local recording's files was written to after a moment; files in object storage never are."""
     import datetime
 
     if is_url(path):
         return False
     since = datetime.datetime.fromisoformat(moment).timestamp()
-    return any(file.stat().st_mtime > since for file in _recording_files(Path(path)) if file.exists())
+    try:
+        return any(file.stat().st_mtime > since for file in _recording_files(Path(path), annotator) if file.exists())
+    except OSError:  # cannot be read any more: to do it again says why
+        return True
 
 
-def _recording_files(path: Path) -> Iterator[Path]:
+def _recording_files(path: Path, annotator: str | None) -> Iterator[Path]:
     yield path
+    if annotator is not None:
+        yield path.with_suffix(f".{annotator}")
     if path.suffix != ".hea":
         return
 
@@ -331,7 +342,7 @@ def _claimed(output: OutputFolder, recordings: Iterable[ArchiveRecording]) -> It
     try:
         yield
     finally:
-        output.release({recording.folder for recording in recordings})
+        output.release({"", *(recording.folder for recording in recordings)})
 
 
 @dataclass
@@ -342,41 +353,46 @@ class _Run:
     failed: list[Failure]
     on_outcome: Callable[[Outcome], None] | None
     done: list[ManifestEntry] = field(default_factory=list)
+    planned: set[str] = field(default_factory=set)
+    failures_listed: bool = False
 
     def begin(self, plan: ArchivePlan, manifest: Mapping[str, ManifestEntry]) -> None:
-        """Say which recordings' outputs are the run's own from now on, and forget that they were done."""
-        planned = [task.relative for task in plan.tasks]
-        earlier = read_plan(self.output.read_text(PLAN) or "")
-        self.output.write_text(PLAN, format_plan(sorted(earlier | set(planned))))
-        kept = (entry.to_line() for relative, entry in manifest.items() if relative not in set(planned))
+        """Say which recordings' outputs are the run's own from now on, and forget that they were done, or failed."""
+        tasks = {task.relative for task in plan.tasks}
+        done_before = {entry.relative for entry in plan.skipped}
+        self.planned = (read_plan(self.output.read_text(PLAN) or "") | tasks) - done_before
+        self.output.write_text(PLAN, format_plan(sorted(self.planned)))
+        kept = (entry.to_line() for relative, entry in manifest.items() if relative not in tasks)
         self.output.write_text(MANIFEST, "".join(kept))
-        self.output.remove(FAILURES)
+        looked_at = {task.path for task in plan.tasks} | {entry.path for entry in plan.skipped}
+        looked_at |= {failure.path for failure in plan.failed}
+        earlier = read_failures(self.output.read_text(FAILURES) or "")
+        failures = [*(failure for failure in earlier if failure.path not in looked_at), *self.failed]
+        self.failures_listed = bool(failures)
+        if failures:
+            self.output.write_text(FAILURES, format_failures(failures))
+        else:
+            self.output.remove(FAILURES)
 
     def record(self, outcome: Outcome) -> None:
         if outcome.entry is not None:
             self.output.append(MANIFEST, outcome.entry.to_line())
             self.done.append(outcome.entry)
         if outcome.failure is not None:
+            self.output.append(FAILURES, format_failures([outcome.failure], header=not self.failures_listed))
+            self.failures_listed = True
             self.failed.append(outcome.failure)
         if self.on_outcome is not None:
             self.on_outcome(outcome)
 
-    def end(self, *, complete: bool) -> None:
-        """Put the manifest together and list the failures; the plan stays while something is left to resume."""
+    def end(self) -> None:
+        """Leave lists in one piece; the plan keeps what is left to resume, be it of this run or of an earlier one."""
         self.output.flush()
-        self.output.write_text(MANIFEST, self.output.read_text(MANIFEST) or "")
-        if self.failed:
-            self.output.write_text(FAILURES, _format_failures(self.failed))
-        if complete:
+        left = self.planned - {entry.relative for entry in self.done}
+        if left:
+            self.output.write_text(PLAN, format_plan(sorted(left)))
+        else:
             self.output.remove(PLAN)
-
-
-def _format_failures(failures: Iterable[Failure]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Failure._fields)
-    writer.writerows(failures)
-    return text.getvalue()
 
 
 def _outcomes(

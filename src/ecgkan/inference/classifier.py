@@ -16,11 +16,12 @@ from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stret
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
 from ecgkan.errors import CheckpointError, DataError
-from ecgkan.inference.annotation import BeatAnnotations
+from ecgkan.evaluation.ec57 import flutter_episodes
+from ecgkan.inference.annotation import BeatAnnotations, mark_flutter
 
 if TYPE_CHECKING:
     from ecgkan.data.leads import LeadChoice
-    from ecgkan.data.recording import SignalSource
+    from ecgkan.data.recording import ReferenceAnnotations, SignalSource
     from ecgkan.models.checkpoint import Checkpoint
     from ecgkan.models.cnn import BeatClassifier
 
@@ -106,8 +107,9 @@ def classify(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
-    if annotator is not None:
-        rpeaks = _annotated_rpeaks(recording, annotator, rpeaks)
+    reference = None if annotator is None else _read_reference(recording, annotator, rpeaks)
+    if reference is not None:
+        rpeaks = reference_rpeaks(reference)
     with _opened(recording, fs, units) as source:
         lead_choice = source.choose_lead(lead)
         given = None if rpeaks is None else _check_rpeaks(source, rpeaks)
@@ -119,7 +121,8 @@ def classify(
             if progress is not None:
                 progress(block.core_stop / source.n_samples)
         origin = "detector" if given is None else f"annotator {annotator}" if annotator else "given"
-        return results.annotations(source, lead_choice, origin, detected=given is None)
+        annotations = results.annotations(source, lead_choice, origin, detected=given is None)
+    return annotations if reference is None else mark_flutter(annotations, flutter_episodes(reference))
 
 
 def _opened(
@@ -236,9 +239,9 @@ def _means(sums: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
-def _annotated_rpeaks(
+def _read_reference(
     recording: "SignalSource | str | Path", annotator: str, rpeaks: NDArray[np.integer] | None
-) -> NDArray[np.int64]:
+) -> "ReferenceAnnotations":
     if rpeaks is not None:
         raise DataError("R peaks come from `rpeaks` or from `annotator`, not from both; leave one out")
     if not isinstance(recording, str | Path):
@@ -246,7 +249,7 @@ def _annotated_rpeaks(
             f"recording {recording.name} was handed over in memory, so the place of its annotation file is not known; "
             f"give its path, or rpeaks=reference_rpeaks(read_annotations(path, {annotator!r}))"
         )
-    return reference_rpeaks(read_annotations(recording, annotator))
+    return read_annotations(recording, annotator)
 
 
 def _check_rpeaks(source: "SignalSource", rpeaks: NDArray[np.integer]) -> NDArray[np.int64]:

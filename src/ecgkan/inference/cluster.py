@@ -82,16 +82,16 @@ class RayCrew:
         worker, task = self._pending.pop(reference)
         try:
             message = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
-            self._ray.kill(self._actors.pop(worker))  # one that is only out of reach must not write any more
-            return WorkerEvent(worker, death=_first_line(error))
-        except self._ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayTaskError as error:  # raised by the worker's own code
             if task is None:
                 raise EcgkanError(
                     f"a worker of the cluster cannot start: {_last_line(error)}; every machine of it needs the same "
                     "version of ecgkan and its dependencies"
                 ) from error
             return WorkerEvent(worker, outcome=fail(task, type(error).__name__, _last_line(error)))
+        except self._ray.exceptions.RayError as error:  # the actor, its machine or its memory is no more
+            self._ray.kill(self._actors.pop(worker))  # one that is only out of reach must not write any more
+            return WorkerEvent(worker, death=_first_line(error))
         if isinstance(message, EcgkanError):
             raise message
         return WorkerEvent(worker, outcome=message)

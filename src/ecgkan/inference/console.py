@@ -14,14 +14,13 @@ from ecgkan.inference.agreement import Agreement
 from ecgkan.inference.annotation import (
     CLASS_NAMES,
     HEART_RATE_BEATS,
-    AnnotationSummary,
     BeatAnnotations,
     ectopic_burden_percent,
 )
 from ecgkan.inference.demo import DemoResult
 from ecgkan.inference.disagreement import MOST_SHOWN, Disagreement, surest
 from ecgkan.inference.evidence import Evidence
-from ecgkan.inference.holter import Ectopy, HolterSummary, Hour, Variability, summarize
+from ecgkan.inference.holter import Ectopy, HeartRate, HolterSummary, Hour, Variability
 from ecgkan.inference.record import ClassifiedRecord
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def make_console() -> "Console":
 def print_classified(console: "Console", classified: ClassifiedRecord) -> None:
     """Print the Holter summary of a classified record, and where its files are."""
     annotations = classified.annotations
-    summary = summarize(annotations)
+    summary = annotations.summary()
     _print_origin(console, annotations)
     console.print()
     console.print(_class_table({"beats": summary.counts}))
@@ -92,18 +91,19 @@ def print_demo(console: "Console", result: DemoResult) -> None:
     record = EMBEDDED_SOURCE[0]
     summaries = [annotated.summary() for annotated in result.annotations]
     console.print(
-        f"Five minutes of record {record}, MIT-BIH Arrhythmia Database, lead {summaries[0].lead}", style="bold"
+        f"Five minutes of record {record}, MIT-BIH Arrhythmia Database, lead {result.annotations[0].lead}", style="bold"
     )
     console.print(
         f"Models and detector were trained on record {record}: how well they agree with its reference flatters them."
     )
     console.print()
-    columns = {MODEL_TITLES.get(summary.model, summary.model): summary.counts for summary in summaries}
+    models = (annotated.model for annotated in result.annotations)
+    columns = {MODEL_TITLES.get(model, model): summary.counts for model, summary in zip(models, summaries, strict=True)}
     columns["reference"] = EMBEDDED_REFERENCE_COUNTS
     console.print(_class_table(columns))
     n_reference = sum(EMBEDDED_REFERENCE_COUNTS.values())
     console.print(f"The detector found {summaries[0].beats} beats where the reference annotations have {n_reference}.")
-    console.print(f"Heart rate {_heart_rate(summaries[0])}")
+    console.print(f"Heart rate {_heart_rate(summaries[0].heart_rate)}")
     console.print()
     _print_disagreements(console, result)
     console.print()
@@ -148,6 +148,8 @@ def _findings(summary: HolterSummary) -> Iterator[tuple[str, str]]:
     yield "pauses", _pause_finding(summary)
     for name, ectopy in (("ventricular", summary.ventricular), ("supraventricular", summary.supraventricular)):
         yield name, _ectopy_finding(summary, ectopy)
+    if summary.flutter.episodes:
+        yield "flutter", _flutter_finding(summary)
     share = f" ({100 * summary.uncertain / summary.beats:.1f} %)" if summary.uncertain else ""
     yield "uncertain", f"{_number(summary.uncertain, 'beat')}{share}"
     yield "analysed", _time_finding(summary)
@@ -188,6 +190,13 @@ def _ectopy_finding(summary: HolterSummary, ectopy: Ectopy) -> str:
         if alternation.episodes:
             parts.append(f"{name} {_number(alternation.episodes, 'episode')}, {alternation.beats:,} beats")
     return "; ".join(parts)
+
+
+def _flutter_finding(summary: HolterSummary) -> str:
+    flutter = summary.flutter
+    longest = "" if flutter.longest_s is None else f"; longest {_span(flutter.longest_s)}"
+    when = _at(summary, flutter.longest_time_s)
+    return f"{_number(flutter.episodes, 'episode')} marked by the annotator, {_span(flutter.total_s)}{longest}{when}"
 
 
 def _time_finding(summary: HolterSummary) -> str:
@@ -292,13 +301,10 @@ def _plain_table(first: str, *others: str) -> "Table":
     return table
 
 
-def _heart_rate(summary: AnnotationSummary) -> str:
-    if isnan(summary.heart_rate_mean):
+def _heart_rate(rate: HeartRate) -> str:
+    if rate.mean is None:
         return "unknown: fewer than two beats in a row"
-    return (
-        f"{summary.heart_rate_mean:.0f}/min, between {summary.heart_rate_min:.0f} and {summary.heart_rate_max:.0f} "
-        f"(median of {HEART_RATE_BEATS} RR intervals)"
-    )
+    return f"{rate.mean:.0f}/min, between {rate.min:.0f} and {rate.max:.0f} (median of {HEART_RATE_BEATS} RR intervals)"
 
 
 def _duration(seconds: float) -> str:

@@ -34,6 +34,10 @@ LEFT_OUT: Final = "beat left out"
 """Why time is excluded around a beat that could not be classified, outside of the excluded stretches."""
 
 
+FLUTTER: Final = "ventricular flutter"
+"""Why time is excluded where an annotator marked flutter or fibrillation, outside of the excluded stretches."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnalysedTime:
     """How much of the recording was read.
@@ -43,8 +47,8 @@ class AnalysedTime:
     duration_s : float
         Length of the recording.
     analysed_s, excluded_s : float
-        Their sum is the length. Excluded are the stretches marked as not readable, and the windows (0.71 s) of beats
-        left out elsewhere; where they overlap, time counts once.
+        Their sum is the length. Excluded are the stretches marked as not readable, ventricular flutter, and the
+        windows (0.71 s) of beats left out elsewhere; where they overlap, time counts once.
     reasons : mapping
         Reason → excluded seconds; they add up to `excluded_s`.
     """
@@ -216,6 +220,26 @@ class Ectopy:
 
 
 @dataclass(frozen=True, slots=True)
+class Flutter:
+    """Ventricular flutter and fibrillation, which have no beats, as the annotator that gave the R peaks marked it.
+
+    Attributes
+    ----------
+    episodes : int
+        Stretches marked; the detector marks none.
+    total_s : float
+        Seconds in all of them.
+    longest_s, longest_time_s : float or None
+        Seconds of the longest, and when it begins.
+    """
+
+    episodes: int
+    total_s: float
+    longest_s: float | None
+    longest_time_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Variability:
     """Heart rate variability over NN intervals: RR intervals of 0.3 to 2.0 s between two consecutive beats of class N.
 
@@ -267,6 +291,8 @@ class HolterSummary:
         Pauses, and the longest RR interval.
     ventricular, supraventricular : Ectopy
         Of the beats of class V and S.
+    flutter : Flutter
+        Ventricular flutter, where an annotator marked it.
     variability : Variability
         Of the NN intervals.
     """
@@ -284,6 +310,7 @@ class HolterSummary:
     pauses: Pauses
     ventricular: Ectopy
     supraventricular: Ectopy
+    flutter: Flutter
     variability: Variability
 
     def to_dict(self) -> dict[str, Any]:
@@ -330,6 +357,7 @@ def summarize(annotations: BeatAnnotations, *, pause_s: float = PAUSE_S) -> Holt
         pauses=_pauses(annotations, pause_s),
         ventricular=_ectopy(annotations, "V"),
         supraventricular=_ectopy(annotations, "S"),
+        flutter=_flutter(annotations),
         variability=_variability(annotations),
     )
 
@@ -347,11 +375,20 @@ def _ectopic_burden(counts: Mapping[str, int]) -> float | None:
 
 
 def _excluded_stretches(annotations: BeatAnnotations) -> NDArray[np.float64]:
-    """Return the union of noisy stretches and windows of beats left out: `[k, 2]` seconds, within the recording."""
+    """Return the union of what was not read: `[k, 2]` seconds, within the recording."""
     left_out_s = annotations.left_out / annotations.fs
     windows = np.column_stack([left_out_s - BEFORE / BEAT_FS, left_out_s + AFTER / BEAT_FS])
-    stretches = np.concatenate([annotations.noisy.reshape(-1, 2) / annotations.fs, windows])
-    stretches = stretches.clip(0.0, annotations.duration_s)
+    return _union(np.concatenate([_unread_stretches(annotations), windows]), annotations.duration_s)
+
+
+def _unread_stretches(annotations: BeatAnnotations) -> NDArray[np.float64]:
+    """Return noisy stretches and flutter, `[k, 2]` seconds; they may overlap."""
+    return np.concatenate([annotations.noisy, annotations.flutter]).reshape(-1, 2) / annotations.fs
+
+
+def _union(stretches: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
+    """Join stretches that overlap, within the recording: `[k, 2]` seconds → `[m, 2]`, ascending."""
+    stretches = stretches.clip(0.0, duration_s)
     stretches = stretches[np.argsort(stretches[:, 0], kind="stable")]
     reached = np.maximum.accumulate(stretches[:, 1])
     apart = np.flatnonzero(stretches[1:, 0] > reached[:-1])
@@ -366,6 +403,9 @@ def _analysed_time(annotations: BeatAnnotations, excluded: NDArray[np.float64]) 
     noisy = (annotations.noisy.reshape(-1, 2) / annotations.fs).clip(0.0, annotations.duration_s)
     for reason, (start, stop) in zip(annotations.noisy_reasons, noisy.tolist(), strict=True):
         reasons[reason] = reasons.get(reason, 0.0) + stop - start
+    unread_s = float(np.diff(_union(_unread_stretches(annotations), annotations.duration_s), axis=1).sum())
+    if len(annotations.flutter) and (rest := unread_s - sum(reasons.values())) > 1e-6:
+        reasons[FLUTTER] = rest
     if len(annotations.left_out) and (rest := excluded_s - sum(reasons.values())) > 1e-6:
         reasons[LEFT_OUT] = rest
     duration_s = float(annotations.duration_s)
@@ -445,6 +485,15 @@ def _pauses(annotations: BeatAnnotations, pause_s: float) -> Pauses:
         longest_rr_s=None if longest is None else float(intervals[longest]),
         longest_rr_time_s=None if longest is None else _time_s(annotations, longest),
     )
+
+
+def _flutter(annotations: BeatAnnotations) -> Flutter:
+    if not len(annotations.flutter):
+        return Flutter(0, 0.0, None, None)
+    seconds = np.diff(annotations.flutter, axis=1)[:, 0] / annotations.fs
+    longest = int(np.argmax(seconds))
+    begins_s = float(annotations.flutter[longest, 0] / annotations.fs)
+    return Flutter(len(seconds), float(seconds.sum()), float(seconds[longest]), begins_s)
 
 
 def _ectopy(annotations: BeatAnnotations, letter: str) -> Ectopy:

@@ -1,7 +1,9 @@
 """What has been done in an archive: one line of JSON per recording, appended as recordings finish."""
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -14,10 +16,10 @@ MANIFEST: Final = "manifest.jsonl"
 """In the output folder: a line per recording that is done, with what was written and what made it."""
 
 FAILURES: Final = "failures.csv"
-"""In the output folder: path, error type and message of each recording that failed; absent where none did."""
+"""In the output folder: path, error type and message of each recording that failed last; absent where none did."""
 
 PLAN: Final = ".ecgkan-plan"
-"""In the output folder while a run lasts: the recordings whose outputs are the run's own to write and to replace."""
+"""In the output folder while something is left to do: the recordings whose outputs are a run's to write and replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,21 @@ def _parse_entry(line: str, place: str) -> ManifestEntry:
         ) from error
 
 
-def format_plan(relatives: list[str]) -> str:
+def format_failures(failures: Iterable[Failure], *, header: bool = True) -> str:
+    """Return failures as lines of CSV, with the names of the columns before them unless told not to."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Failure._fields, *failures] if header else failures)
+    return text.getvalue()
+
+
+def read_failures(text: str) -> list[Failure]:
+    """Return the failures of a file; what is no row of it, such as a last line cut short, is passed over."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    return [Failure(*row) for row in rows if len(row) == len(Failure._fields) and tuple(row) != Failure._fields]
+
+
+def format_plan(relatives: Iterable[str]) -> str:
     """Return the contents of the plan: a JSON string per line, since names may hold anything."""
     return "".join(json.dumps(relative) + "\n" for relative in relatives)
 

@@ -112,6 +112,7 @@ def find_moments(annotations: BeatAnnotations) -> tuple[Moment, ...]:
         *_single(annotations, "Q", "class-q-beat", "Paced or unclassifiable beat"),
         *_longest_rr(annotations),
         *_rate_extremes(annotations),
+        *_flutter(annotations),
         *_excluded(annotations),
     )
 
@@ -274,6 +275,15 @@ def _rate_extremes(annotations: BeatAnnotations) -> Iterator[Moment]:
             best = int(choose(local.rates))
             detail = f"{local.rates[best]:.0f}/min, by the median of {HEART_RATE_BEATS} RR intervals"
             yield _moment(annotations, Stretches(local.first, local.last), best, kind, detail)
+
+
+def _flutter(annotations: BeatAnnotations) -> Iterator[Moment]:
+    stretches_s = annotations.flutter / annotations.fs
+    if len(stretches_s):
+        longest = int(np.argmax(stretches_s[:, 1] - stretches_s[:, 0]))
+        start_s, stop_s = stretches_s[longest].tolist()
+        detail = f"{stop_s - start_s:.1f} s, marked by the annotator" + _one_of(len(stretches_s), "episodes")
+        yield Moment("ventricular-flutter", "Longest ventricular flutter", detail, start_s, stop_s)
 
 
 def _excluded(annotations: BeatAnnotations) -> Iterator[Moment]:

@@ -1,15 +1,16 @@
 """One record from its files to ours: read, classify, compare, write."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import reference_rpeaks
 from ecgkan.errors import DataError
+from ecgkan.evaluation.ec57 import flutter_episodes
 from ecgkan.inference.agreement import Agreement, agreement_with, training_patient_note
-from ecgkan.inference.annotation import ANNOTATOR, BeatAnnotations, check_annotator, output_stem
+from ecgkan.inference.annotation import ANNOTATOR, BeatAnnotations, check_annotator, mark_flutter, output_stem
 from ecgkan.inference.classifier import classify
 from ecgkan.inference.writing import check_writable, refuse_existing, replacing_all
 
@@ -83,23 +84,29 @@ class ClassifiedRecord:
         What must be said with it where the models were trained on the record's patient.
     files : tuple of Path
         What was written, in the order of `expected_outputs`.
+    origin : mapping
+        Plain values about the recording's file: `source` (its name), `n_samples`, `leads`.
     """
 
     annotations: BeatAnnotations
     agreement: Agreement | None
     note: str | None
     files: tuple[Path, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
+        """Return what the JSON file holds, and `files`: plain values."""
+        return self.annotations.to_dict() | self.facts() | {"files": [str(file) for file in self.files]}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the JSON file holds beside what the annotations know: plain values."""
         agreement = self.agreement and {
             "annotator": self.agreement.annotator,
             "beats": self.agreement.beats,
             "accuracy": self.agreement.accuracy if self.agreement.beats else None,
             "confusion": self.agreement.confusion.tolist(),
         }
-        files = [str(file) for file in self.files]
-        return self.annotations.summary().to_dict() | {"agreement": agreement, "note": self.note, "files": files}
+        return dict(self.origin) | {"agreement": agreement, "note": self.note}
 
 
 def expected_outputs(name: str, out: str | Path, options: ClassifyOptions) -> list[Path]:
@@ -155,9 +162,10 @@ def classify_to_folder(
         agreement = None
         if reference is not None and options.annotator is not None:
             annotations = replace(annotations, rpeaks=f"annotator {options.annotator}")
+            annotations = mark_flutter(annotations, flutter_episodes(reference))
             agreement = agreement_with(annotations, reference, options.annotator)
         classified = ClassifiedRecord(
-            annotations, agreement, training_patient_note(source.name, source.fs), tuple(files)
+            annotations, agreement, training_patient_note(source.name, source.fs), tuple(files), _origin(source)
         )
         with replacing_all(files, overwrite=options.overwrite) as temporary:
             _write(classified, source, options, dict(zip(options.formats, temporary, strict=True)))
@@ -177,12 +185,11 @@ def _write(
     if "parquet" in places:
         annotations.to_parquet(places["parquet"])
     if "json" in places:
-        _write_json(places["json"], classified, source)
+        annotations.to_json(places["json"], facts=classified.facts())
     if "html" in places:
-        from ecgkan.inference.holter import summarize
         from ecgkan.inference.report import write_report
 
-        summary = summarize(annotations)
+        summary = annotations.summary()
         write_report(places["html"], annotations, source, summary=summary, lead_index=lead_index, note=classified.note)
     if "png" in places:
         from ecgkan.inference.strips import write_strips
@@ -190,13 +197,9 @@ def _write(
         write_strips(places["png"], annotations, source, lead_index=lead_index)
 
 
-def _write_json(path: Path, classified: ClassifiedRecord, source: "SignalSource") -> None:
-    said = classified.to_dict()
-    facts = {
+def _origin(source: "SignalSource") -> dict[str, Any]:
+    return {
         "source": None if source.source is None else source.source.name,
         "n_samples": source.n_samples,
         "leads": list(source.leads),
-        "agreement": said["agreement"],
-        "note": said["note"],
     }
-    classified.annotations.to_json(path, facts=facts)

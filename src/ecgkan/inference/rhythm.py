@@ -1,7 +1,7 @@
 """What classified beats do one after another: pauses, couplets, runs, bigeminy, trigeminy.
 
 Everything here works on *consecutive* beats: two classified beats with a known RR interval between them, and neither
-a beat that was left out nor an excluded stretch. Nothing is said across a place that was not read.
+a beat that was left out, nor an excluded stretch, nor ventricular flutter. Nothing is said across what was not read.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkan.inference.annotation import HEART_RATE_BEATS, BeatAnnotations, heart_rates
+from ecgkan.inference.annotation import HEART_RATE_BEATS, BeatAnnotations, heart_rates, reaches_between
 
 PAUSE_S: Final = 2.0
 """RR interval from which on there is a pause."""
@@ -24,6 +24,7 @@ CYCLES: Final = 3
 """Cycles (N V, or N N V) in a row from which on there is bigeminy or trigeminy."""
 
 EVENT_KINDS: Final = (
+    "ventricular flutter",
     "pause",
     "ventricular run",
     "ventricular couplet",
@@ -52,11 +53,12 @@ class Event:
         One of `EVENT_KINDS`.
     start_sample, stop_sample : int
         R peaks of its first and its last beat, at the recording's sampling rate. A pause lies between its two.
+        Of ventricular flutter, where it begins and ends.
     beats : int
-        Beats from the first to the last, both counted.
+        Beats from the first to the last, both counted; 0 of flutter.
     rate : float or None
         Beats per minute from the first to the last beat: 60 (beats - 1) / seconds. For the heart rate's extremes the
-        local rate itself (median of 8 RR intervals). None for single beats.
+        local rate itself (median of 8 RR intervals). None for single beats and flutter.
     """
 
     kind: str
@@ -105,6 +107,7 @@ def find_events(annotations: BeatAnnotations, *, pause_s: float = PAUSE_S) -> tu
         event for kind, stretches in _by_kind(annotations, pause_s) for event in _each(annotations, kind, stretches)
     ]
     events += _rate_extremes(annotations)
+    events += [Event("ventricular flutter", start, stop, 0, None) for start, stop in annotations.flutter.tolist()]
     return tuple(sorted(events, key=lambda event: (event.start_sample, EVENT_KINDS.index(event.kind))))
 
 
@@ -112,7 +115,7 @@ def consecutive(annotations: BeatAnnotations) -> NDArray[np.bool_]:
     """Tell which classified beats are consecutive: `[n - 1]` bool, beat i and beat i + 1.
 
     They are if the RR interval between them is known, no beat between them was left out, and no excluded stretch
-    reaches between them.
+    and no ventricular flutter reaches between them.
     """
     samples = annotations.samples
     if len(samples) < 2:
@@ -120,9 +123,8 @@ def consecutive(annotations: BeatAnnotations) -> NDArray[np.bool_]:
     known = np.isfinite(annotations.rr_after_s[:-1]) & np.isfinite(annotations.rr_before_s[1:])
     left_out = annotations.left_out
     between = np.searchsorted(left_out, samples[1:], "right") - np.searchsorted(left_out, samples[:-1], "left")
-    start, stop = annotations.noisy.reshape(-1, 2).T
-    noisy = np.searchsorted(start, samples[1:], "left") - np.searchsorted(stop, samples[:-1], "right")
-    together: NDArray[np.bool_] = known & (between == 0) & (noisy == 0)
+    unread = reaches_between(annotations.noisy, samples) | reaches_between(annotations.flutter, samples)
+    together: NDArray[np.bool_] = known & (between == 0) & ~unread
     return together
 
 

@@ -4,6 +4,7 @@ Recordings in object storage are copied to a temporary folder of the worker, and
 reading and writing are the same everywhere.
 """
 
+import errno
 import os
 import posixpath
 import shutil
@@ -24,6 +25,9 @@ FLUSH_EVERY_S: Final = 10.0
 
 WHOLE_UPLOADS: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory")
 """Stores in which an uploaded object appears when it is complete, and not before; elsewhere it is renamed."""
+
+_UNFINISHED: Final = ".part"
+"""How a file's name ends until it is complete, where that can be seen."""
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
@@ -100,10 +104,10 @@ class OutputFolder(Protocol):
         """Write a file, whole or not at all, over what is there."""
 
     def append(self, name: str, line: str) -> None:
-        """Append a line to a file."""
+        """Append a line to a file, whole or not at all."""
 
     def flush(self) -> None:
-        """Send what has been appended."""
+        """Send what has been appended, and leave each file in one piece."""
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -146,22 +150,28 @@ class LocalFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, whole or not at all, over what is there."""
-        with replacing(self._root / name, overwrite=True) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+        with replacing(self._root / name, overwrite=True) as temporary, temporary.open("wb") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut may leave the new name with nothing in it
 
     def append(self, name: str, line: str) -> None:
-        """Append a line to a file with one system call."""
+        """Append a line to a file with one system call; what a full disk took of it is cut off again."""
         path = self._root / name
         try:
             with path.open("ab", buffering=0) as stream:
-                stream.write(line.encode())
+                size = stream.seek(0, os.SEEK_END)
+                data = line.encode()
+                if (written := stream.write(data)) != len(data):
+                    stream.truncate(size)
+                    raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} after {written} of {len(data)} bytes")
         except OSError as error:
             raise EcgkanError(
                 f"cannot write {path}: {error.strerror or error}; mend that and run the same command with --resume"
             ) from error
 
     def flush(self) -> None:
-        """Do nothing: each line is on its way already."""
+        """Do nothing: each line is in its file already."""
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -225,6 +235,7 @@ class RemoteFolder:
         self._store, self._root = open_store(url)
         self._pending: dict[str, list[str]] = {}
         self._parts = 0
+        self._parted: set[str] = set()
         self._sent = time.monotonic()
 
     def __str__(self) -> str:
@@ -257,32 +268,44 @@ class RemoteFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file over what is there, and remove its parts."""
+        self._pending.pop(name, None)
         with told_of_store(self._url):
             parts = self._list_parts(name)
-            self._store.pipe_file(self._path(name), text.encode())
+            self._put(self._path(name), text)
             for part in parts:
                 self._store.rm_file(part)
 
     def append(self, name: str, line: str) -> None:
         """Keep a line to be sent with the next part."""
         self._pending.setdefault(name, []).append(line)
+        self._parted.add(name)
         if time.monotonic() - self._sent >= FLUSH_EVERY_S:
-            self.flush()
+            self.send()
 
-    def flush(self) -> None:
+    def send(self) -> None:
         """Send what has been appended, one part per file."""
-        for name, lines in self._pending.items():
+        for name in list(self._pending):
             self._parts += 1
             part = f"{self._path(name)}.part-{time.time_ns():020d}-{self._parts:06d}"
             with told_of_store(self._url):
-                self._store.pipe_file(part, "".join(lines).encode())
-        self._pending.clear()
+                self._put(part, "".join(self._pending[name]))
+            del self._pending[name]
         self._sent = time.monotonic()
 
+    def flush(self) -> None:
+        """Send what has been appended, and put the parts of each file together."""
+        self.send()
+        for name in sorted(self._parted):
+            self.write_text(name, self.read_text(name) or "")
+        self._parted.clear()
+
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        if self._store.exists(self._path(name)):
-            self._store.rm_file(self._path(name))
+        """Remove a file and its parts, if they are there."""
+        self._pending.pop(name, None)
+        with told_of_store(self._url):
+            for path in (self._path(name), *self._list_parts(name)):
+                if self._store.exists(path):
+                    self._store.rm_file(path)
 
     def claim(self) -> None:
         """Make the folder, where the store has such a thing; object storage has no locks."""
@@ -295,9 +318,18 @@ class RemoteFolder:
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)
 
+    def _put(self, path: str, text: str) -> None:
+        """Write a file so that it is there whole or not at all."""
+        if _uploads_whole(self._store):
+            self._store.pipe_file(path, text.encode())
+            return
+        self._store.pipe_file(f"{path}{_UNFINISHED}", text.encode())
+        self._store.mv(f"{path}{_UNFINISHED}", path)
+
     def _list_parts(self, name: str) -> list[str]:
         self._store.invalidate_cache()
-        return sorted(str(path) for path in self._store.glob(f"{self._path(name)}.part-*"))
+        found = (str(path) for path in self._store.glob(f"{self._path(name)}.part-*"))
+        return sorted(path for path in found if not path.endswith(_UNFINISHED))
 
 
 def open_output(out: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
@@ -311,8 +343,7 @@ def publish(folder: Path, url: str) -> None:
     Where an upload could be seen half-done, it goes under another name first.
     """
     store, root = open_store(url)
-    protocols = (store.protocol,) if isinstance(store.protocol, str) else store.protocol
-    whole = any(protocol in WHOLE_UPLOADS for protocol in protocols)
+    whole = _uploads_whole(store)
     files = [file for file in folder.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: (file.suffix == ".json", file.name)):
         target = posixpath.join(root, file.relative_to(folder).as_posix())
@@ -320,8 +351,13 @@ def publish(folder: Path, url: str) -> None:
         if whole:
             store.put_file(str(file), target)
             continue
-        store.put_file(str(file), f"{target}.part")
-        store.mv(f"{target}.part", target)
+        store.put_file(str(file), f"{target}{_UNFINISHED}")
+        store.mv(f"{target}{_UNFINISHED}", target)
+
+
+def _uploads_whole(store: "AbstractFileSystem") -> bool:
+    protocols = (store.protocol,) if isinstance(store.protocol, str) else store.protocol
+    return any(protocol in WHOLE_UPLOADS for protocol in protocols)
 
 
 @contextmanager

@@ -308,10 +308,11 @@ class ProcessCrew:
         """Begin to start a process."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._setup), name=f"ecgkan-{worker}", daemon=True)
-        with _ignoring_interrupts():
+        _start_fork_server(self._context)
+        with _delaying_interrupts():
             process.start()
-        theirs.close()
-        self._processes[worker] = process, ours
+            theirs.close()
+            self._processes[worker] = process, ours
 
     def give(self, worker: int, task: RecordingTask) -> None:
         """Send a task; a worker that has died by now is told of by `wait`."""
@@ -373,17 +374,33 @@ def _cause_of_death(exitcode: int | None) -> str:
     return f"with exit status {exitcode}"
 
 
+def _start_fork_server(context: "ForkServerContext | SpawnContext") -> None:
+    """Start the process that others are forked from; it, and they, ignore Ctrl-C from their first moment."""
+    if context.get_start_method() != "forkserver" or threading.current_thread() is not threading.main_thread():
+        return
+    from multiprocessing.forkserver import ensure_running
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a process ignores, those that it starts do
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Let a process that is started here ignore Ctrl-C from its first moment: it is for the one that hired it."""
+def _delaying_interrupts() -> Iterator[None]:
+    """Heed Ctrl-C only at the end: a process half-started would be known to nobody, and its start takes seconds."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _serve(connection: "Connection[Any, Any]", setup: WorkerSetup) -> None:
