@@ -35,7 +35,7 @@ def test_cores_cover_a_recording_once_and_blocks_start_on_samples_of_both_rates(
     cores = [grid.core_of(k) for k in range(len(grid))]
     assert [stop for _, stop in cores] == [start for start, _ in cores[1:]] + ([n_samples] if n_samples else [])
     assert not cores or cores[0][0] == 0
-    assert 54 * fs < grid.core < 66 * fs
+    assert 114 * fs < grid.core < 126 * fs
     assert 10 * fs <= grid.context <= 20.001 * fs
     ratio = resampling_ratio(fs, 360.0)
     for k in range(len(grid)):
@@ -48,7 +48,7 @@ def test_cores_cover_a_recording_once_and_blocks_start_on_samples_of_both_rates(
 
 @pytest.mark.parametrize("fs", [250.0, 257.0, 360.0, 999.5])
 def test_a_block_resamples_as_the_whole_recording_does(fs):
-    signal = wandering(fs, 130.0)
+    signal = wandering(fs, 250.0)
     whole = resample(signal, fs, 360.0)
     for block in read_blocks(recording_of(signal, fs), 0):
         first = int(block.start * resampling_ratio(fs, 360.0))
@@ -61,11 +61,11 @@ def test_a_block_resamples_as_the_whole_recording_does(fs):
 @settings(max_examples=25, deadline=None)
 @given(
     fs=st.sampled_from([100.0, 250.0, 257.0]),
-    gaps=st.lists(st.tuples(st.floats(0, 190), st.floats(0.01, 75), st.sampled_from([np.nan, 0.7])), max_size=4),
+    gaps=st.lists(st.tuples(st.floats(0, 370), st.floats(0.01, 140), st.sampled_from([np.nan, 0.7])), max_size=4),
 )
 def test_what_is_missing_in_a_core_is_what_is_missing_in_the_recording(fs, gaps):
     """Also where a gap is longer than the context, and where it spans a core."""
-    signal = wandering(fs, 190.0)
+    signal = wandering(fs, 370.0)
     for start_s, length_s, value in gaps:
         signal[round(start_s * fs) : round((start_s + length_s) * fs)] = value
     whole = fill_missing(signal, fs)
@@ -77,9 +77,9 @@ def test_what_is_missing_in_a_core_is_what_is_missing_in_the_recording(fs, gaps)
         assert np.all(np.isnan(signal[block.core_start : block.core_stop][block.missing[core]]))
 
 
-@pytest.mark.parametrize("chunk_s", [0.1, 60.0, 61.0, 150.0, 1e9])
+@pytest.mark.parametrize("chunk_s", [0.1, 120.0, 121.0, 300.0, 1e9])
 def test_blocks_are_the_same_however_much_is_read_at_a_time(chunk_s):
-    signal = wandering(257.0, 400.0)
+    signal = wandering(257.0, 800.0)
     signal[20_000:21_000] = np.nan
     recording = recording_of(signal, 257.0)
     expected = list(read_blocks(recording, 0))
@@ -92,7 +92,7 @@ def test_blocks_are_the_same_however_much_is_read_at_a_time(chunk_s):
 
 
 def test_only_what_was_asked_for_is_read_at_a_time():
-    recording = recording_of(np.zeros(250 * 1000), 250.0)
+    recording = recording_of(np.zeros(250 * 2000), 250.0)
     asked = []
 
     class Watched:
@@ -102,13 +102,13 @@ def test_only_what_was_asked_for_is_read_at_a_time():
             asked.append((start, stop, list(columns)))
             return recording.read(start, stop, columns)
 
-    assert len(list(read_blocks(Watched(), 0, chunk_s=300.0))) == 17
-    assert asked[0] == (0, 250 * 310, [0])
-    assert asked[1] == (250 * 290, 250 * 610, [0])
-    assert asked[-1] == (250 * 890, 250 * 1000, [0])
+    assert len(list(read_blocks(Watched(), 0, chunk_s=600.0))) == 17
+    assert asked[0] == (0, 250 * 610, [0])
+    assert asked[1] == (250 * 590, 250 * 1210, [0])
+    assert asked[-1] == (250 * 1790, 250 * 2000, [0])
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 300, 15_000, 15_001, 17_499, 17_501])
+@pytest.mark.parametrize("n_samples", [1, 2, 300, 30_000, 30_001, 32_499, 32_501])
 def test_recordings_of_any_length_are_walked(n_samples):
     blocks = list(read_blocks(recording_of(np.arange(n_samples) % 7, 250.0), 0))
     assert sum(block.core_stop - block.core_start for block in blocks) == n_samples
@@ -135,7 +135,7 @@ def test_a_chunk_of_nothing_is_refused(chunk_s):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    beats_s=st.lists(st.floats(0.3, 1.5), min_size=100, max_size=250).map(np.cumsum),
+    beats_s=st.lists(st.floats(0.3, 1.5), min_size=150, max_size=300).map(np.cumsum),
     jitter=st.lists(st.integers(-15, 15), min_size=2, max_size=9),
     fs=st.sampled_from([100.0, 250.0, 257.0, 360.0, 999.5]),
 )
@@ -163,7 +163,7 @@ def test_beats_across_borders_are_all_found_once(fs):
     """Beats of a regular heart, one of them on each border and one a sample before it."""
     core_s = block_grid(1, fs).core / fs
     for first_s in (core_s % 0.8, (core_s - 1 / fs) % 0.8):
-        signal, beats = synthetic_ecg(fs, 130.0, first_s=max(first_s, 0.2))
+        signal, beats = synthetic_ecg(fs, 250.0, first_s=max(first_s, 0.2))
         found = detect_rpeaks(signal, fs)
         assert len(found) == len(beats)
         assert np.abs(found - beats).max() <= 0.02 * fs

@@ -19,7 +19,7 @@ from ecgkan.data.qrs import (
     find_rpeaks,
     lowpass,
     pick_beats,
-    snap_to_extremum,
+    place_marks,
 )
 from ecgkan.data.recording import read_annotations, read_recording
 from ecgkan.data.rpeaks import detect_rpeaks
@@ -81,18 +81,22 @@ def test_decimation_keeps_every_fourth_sample_of_the_filtered_lead():
 @given(arrays(np.float32, st.integers(1, 200), elements=st.floats(0, 1, width=32)))
 def test_beats_are_picked_apart_from_one_another_and_above_the_threshold(likelihood):
     picked = pick_beats(likelihood)
-    steps = picked / DECIMATION
-    assert np.all(np.diff(steps) > REFRACTORY_STEPS - 7)  # the centroid moves a mark by three steps at most
-    if likelihood.max() > THRESHOLD:
-        assert len(picked) >= 1
-    else:
-        assert len(picked) == 0
+    assert np.all(np.diff(picked) > REFRACTORY_STEPS)
+    assert np.all(likelihood[picked] > THRESHOLD)
+    assert len(picked) or likelihood.max() <= THRESHOLD
+    marks = place_marks(np.zeros(len(likelihood), np.float32), likelihood, picked)
+    assert np.all(np.abs(marks - DECIMATION * picked) <= 3 * DECIMATION), "a flat lead leaves the network's places"
 
 
-def test_marks_move_to_the_nearer_extremum():
-    time = np.arange(200)
-    signal = np.exp(-(((time - 90) / 5.0) ** 2)) - np.exp(-(((time - 110) / 5.0) ** 2))
-    assert snap_to_extremum(signal, np.array([94, 107, 20])).tolist()[:2] == [90, 110]
+@settings(max_examples=50)
+@given(peak=st.floats(380, 420), height=st.sampled_from([-1.0, 1.0]), off=st.integers(-5, 5), drift=st.floats(-1, 1))
+def test_an_unsure_mark_moves_to_the_strongest_point_between_steps(peak, height, off, drift):
+    samples = np.arange(800)
+    lead = height * np.exp(-(((samples - peak) / 9.0) ** 2)) + drift * samples / 800
+    steps = np.array([round(peak / DECIMATION) + off])
+    for likelihood, expected in ((0.6, peak), (0.99, DECIMATION * steps[0])):
+        bump = likelihood * np.exp(-0.5 * (np.arange(200) - steps[0]) ** 2).astype(np.float32)
+        assert abs(place_marks(decimate(lead), bump, steps)[0] - expected) <= 1
 
 
 def test_likelihood_covers_every_step():

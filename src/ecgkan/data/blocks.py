@@ -1,7 +1,7 @@
 """Blocks: a lead walked from start to end in constant memory, whatever its length.
 
 A recording is divided on a grid that depends on its sampling rate alone: block k is responsible for the beats of its
-*core*, about a minute, and sees ten seconds of *context* on either side. Each block is filled, resampled, searched
+*core*, about two minutes, and sees ten seconds of *context* on either side. Each block is filled, resampled, searched
 for R peaks and judged for itself, so nothing depends on how many blocks are read from the file at a time.
 """
 
@@ -20,7 +20,7 @@ from ecgkan.errors import DataError
 if TYPE_CHECKING:
     from ecgkan.data.recording import SignalSource
 
-CORE_S: Final = 60.0
+CORE_S: Final = 120.0
 """Length of a core; at odd sampling rates it differs by a few seconds, see `block_grid`."""
 
 CONTEXT_S: Final = 10.0
@@ -116,10 +116,10 @@ class Block:
 
 
 def block_grid(n_samples: int, fs: float) -> BlockGrid:
-    """Lay the grid: cores of about a minute, contexts of at least ten seconds.
+    """Lay the grid: cores of about two minutes, contexts of at least ten seconds.
 
     Both are whole multiples of d samples, where u/d is the resampling ratio to 360 Hz and d at most 1000; so a core
-    lasts 60 s at the common rates, and between 55 s and 65 s at any.
+    lasts 120 s at the common rates, and between 115 s and 125 s at any.
 
     Raises
     ------

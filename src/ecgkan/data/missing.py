@@ -75,8 +75,10 @@ def stretches(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    steps = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    changes = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+    first, last = ([0] if mask[0] else [], [len(mask)] if mask[-1] else []) if len(mask) else ([], [])
+    edges = np.concatenate([np.array(first, np.int64), changes, np.array(last, np.int64)])
+    return edges[::2], edges[1::2]
 
 
 def _in_runs(mask: NDArray[np.bool_], *, longer_than: float) -> NDArray[np.bool_]:
@@ -89,7 +91,7 @@ def _in_runs(mask: NDArray[np.bool_], *, longer_than: float) -> NDArray[np.bool_
 
 
 def _flat(values: NDArray[np.float64], *, at_least: float) -> NDArray[np.bool_]:
-    held = np.diff(values) == 0  # k equal differences join k + 1 samples
+    held = values[1:] == values[:-1]  # k equal pairs join k + 1 samples
     starts, stops = _runs(held)
     flat = np.zeros(len(values), dtype=bool)
     chosen = stops + 1 - starts >= at_least

@@ -1,23 +1,19 @@
 """Our QRS detector: a small convolutional network that says, for every 11 ms of a lead, how likely a beat lies there.
 
-Plain NumPy, so that finding beats needs no deep-learning library; the weights lie beside this file.
-`ecgkan.training.detector` trains them, docs/detector.md says on what, what else was tried, and how good it is.
+ONNX Runtime computes it, so that finding beats needs no PyTorch; the network lies beside this file.
+`ecgkan.training.detector` trains it, docs/detector.md says on what, what else was tried, and how good it is.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
+from ecgkan.errors import CheckpointError
 
-WEIGHTS: Final = Path(__file__).with_name("qrs_detector.npz")
+WEIGHTS: Final = Path(__file__).with_name("qrs_detector.onnx")
 
 DETECTOR_FS: Final = 360.0
 """Sampling rate the detector takes, Hz: that of the models' windows."""
@@ -38,20 +34,20 @@ SCALE_FLOOR_MV: Final = 0.02
 
 CLIP: Final = 8.0
 
-DILATIONS: Final = (1, 2, 4, 8, 16, 32, 1, 2, 4, 8)
-"""Of the trunk's layers, at 22.5 Hz: each step sees 3.5 s either side, thus the rhythm as well as the beat."""
-
-FOLD: Final = 8
-"""Channels handed back from 22.5 Hz to 90 Hz."""
+REFRACTORY_STEPS: Final = 18
+"""0.2 s: of several maxima closer together the highest is the beat."""
 
 THRESHOLD: Final = 0.3
 """Likelihood from which on a maximum is a beat; chosen on training records (docs/detector.md)."""
 
-REFRACTORY_STEPS: Final = 18
-"""0.2 s: of several maxima closer together the highest is the beat."""
+MARK_STEPS: Final = 8
+"""A mark lies within 89 ms of the highest likelihood."""
 
-SNAP_SAMPLES: Final = 18
-"""An unsure mark is moved to the highest or lowest point within 50 ms, the nearer one: there the annotators put it."""
+MARK_BAND_HZ: Final = (3.0, 30.0)
+"""The annotators' marks lie where this band of the lead is strongest."""
+
+MARK_TAPS: Final = 127
+"""Length of the filter for that band, 1.4 s."""
 
 SURE: Final = 0.95
 """Likelihood from which on the network knows better where the mark belongs (docs/detector.md)."""
@@ -60,111 +56,45 @@ CONTEXT_S: Final = 9.5
 """No beat depends on signal further away than this."""
 
 
-_MANY: Final = 32
-"""Input channels from which on a layer is computed tap by tap."""
-
-_TILE: Final = 512
-"""Steps multiplied at a time where it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Convolution:
-    """One layer's weights `[out, in, taps]` and biases `[out]`, float32, batch norm folded in."""
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    _by_tap: NDArray[np.float32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_tap", np.ascontiguousarray(self.weight.transpose(2, 0, 1)))
-
-    def __call__(
-        self, x: NDArray[np.float32], *, stride: int = 1, dilation: int = 1, rectify: bool = True
-    ) -> NDArray[np.float32]:
-        """Map `[in, n]` to `[out, ceil(n / stride)]`, zeros beyond the ends."""
-        taps = self.weight.shape[2]
-        reach, steps = dilation * (taps // 2), -(-x.shape[1] // stride)
-        padded = np.zeros((x.shape[0], x.shape[1] + 2 * reach), np.float32)
-        padded[:, reach : reach + x.shape[1]] = x
-        shifted = [slice(tap * dilation, tap * dilation + (steps - 1) * stride + 1, stride) for tap in range(taps)]
-        y = self._sum_of_products(padded, shifted) if stride == 1 and len(x) >= _MANY else self._tiles(padded, shifted)
-        y += self.bias[:, None]
-        return np.maximum(y, 0, out=y) if rectify else y
-
-    def _sum_of_products(self, padded: NDArray[np.float32], shifted: Sequence[slice]) -> NDArray[np.float32]:
-        """Add up one product a tap: many channels make each worth its while, and nothing is copied."""
-        y: NDArray[np.float32] = self._by_tap[0] @ padded[:, shifted[0]]
-        for matrix, columns in zip(self._by_tap[1:], shifted[1:], strict=True):
-            y += matrix @ padded[:, columns]
-        return y
-
-    def _tiles(self, padded: NDArray[np.float32], shifted: Sequence[slice]) -> NDArray[np.float32]:
-        """Lay all taps' columns under one another and multiply once, a tile that fits the cache at a time."""
-        matrix = self._by_tap.transpose(1, 0, 2).reshape(len(self.bias), -1)
-        views = [padded[:, columns] for columns in shifted]
-        y = np.empty((len(self.bias), views[0].shape[1]), np.float32)
-        for start in range(0, y.shape[1], _TILE):
-            tile = slice(start, start + _TILE)
-            y[:, tile] = matrix @ np.concatenate([view[:, tile] for view in views])
-        return y
-
-
-@dataclass(frozen=True, slots=True)
 class QRSNetwork:
-    """The network's layers, in order.
+    """The trained network, run by ONNX Runtime on the calling thread; may be shared by threads.
 
-    Attributes
+    Parameters
     ----------
-    stem : Convolution
-        1 → 16 channels, 9 taps, at 90 Hz.
-    down : sequence of Convolution
-        16 → 24 → 32 channels, 5 taps, stride 2 each: to 45 and 22.5 Hz.
-    trunk : sequence of Convolution
-        32 → 32 channels, 3 taps, `DILATIONS`, each added to its input.
-    up : Convolution
-        32 → 4 · 8 channels, 1 tap: eight channels back at 90 Hz.
-    mix, out : Convolution
-        8 + 16 (the stem's) → 16 → 1 channel, 5 taps.
+    path : path
+        ONNX file with the bytes that `ecgkan.models.qrs.to_onnx` returns.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or is no such network.
     """
 
-    stem: Convolution
-    down: Sequence[Convolution]
-    trunk: Sequence[Convolution]
-    up: Convolution
-    mix: Convolution
-    out: Convolution
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # blocks are searched side by side instead
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{path}: expected a QRS detector in ONNX format, got {reason}") from error
+        inputs = [(given.name, len(given.shape)) for given in self._session.get_inputs()]
+        if inputs != [("lead", 4)]:
+            raise CheckpointError(f"{path}: this ONNX file is no QRS detector; `ecgkan detector train` writes one")
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map a prepared lead `[n]` at 90 Hz, n a multiple of 4, to the likelihood of a beat, `[n]` in 0..1."""
-        fine = self.stem(x[None])  # [16, n]
-        coarse = fine
-        for layer in self.down:
-            coarse = layer(coarse, stride=2)  # [32, n / 4]
-        for layer, dilation in zip(self.trunk, DILATIONS, strict=True):
-            coarse += layer(coarse, dilation=dilation)
-        folded = self.up(coarse, rectify=False).reshape(FOLD, DECIMATION, -1)
-        raised = folded.transpose(0, 2, 1).reshape(FOLD, -1)  # [8, n]
-        logits = self.out(self.mix(np.concatenate([raised, fine])), rectify=False)[0]
-        likelihood: NDArray[np.float32] = 1 / (1 + np.exp(-logits))
-        return likelihood
+        (likelihood,) = self._session.run(None, {"lead": x[None, None, None]})
+        return np.asarray(likelihood, dtype=np.float32)
 
 
 @cache
 def load_network(path: Path = WEIGHTS) -> QRSNetwork:
-    """Read the weights that ship with the package, or others made by `ecgkan detector train`."""
-    with np.load(path, allow_pickle=False) as arrays:
-
-        def layer(name: str) -> Convolution:
-            return Convolution(arrays[f"{name}.weight"], arrays[f"{name}.bias"])
-
-        return QRSNetwork(
-            stem=layer("stem"),
-            down=[layer("down.0"), layer("down.1")],
-            trunk=[layer(f"trunk.{i}") for i in range(len(DILATIONS))],
-            up=layer("up"),
-            mix=layer("mix"),
-            out=layer("out"),
-        )
+    """Load the network that ships with the package, or another one made by `ecgkan detector train`."""
+    return QRSNetwork(path)
 
 
 def find_rpeaks(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> NDArray[np.int64]:
@@ -183,21 +113,20 @@ def find_rpeaks(signal: NDArray[np.floating], *, network: QRSNetwork | None = No
         `[m]` int64, samples in ascending order, at least 0.2 s apart: where the reference annotators of the MIT-BIH
         Arrhythmia Database put their marks, mostly the R peak. A beat depends on `CONTEXT_S` either side at most.
     """
-    likelihood = beat_likelihood(signal, network=network)
-    marks = np.minimum(pick_beats(likelihood), len(signal) - 1)
-    unsure = _highest_around(likelihood, marks // DECIMATION) < SURE
-    marks[unsure] = snap_to_extremum(np.asarray(signal), marks[unsure])
-    return np.unique(marks)
+    decimated = decimate(signal)
+    likelihood = _likelihood(decimated, network)
+    return np.unique(np.minimum(place_marks(decimated, likelihood, pick_beats(likelihood)), len(signal) - 1))
 
 
 def beat_likelihood(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> NDArray[np.float32]:
     """Return how likely a beat is at each step of 90 Hz: `[n]` at 360 Hz → `[ceil(n / 4)]` float32."""
-    steps = -(-len(signal) // DECIMATION)
-    prepared = prepare(decimate(signal))
+    return _likelihood(decimate(signal), network)
+
+
+def _likelihood(decimated: NDArray[np.float32], network: QRSNetwork | None) -> NDArray[np.float32]:
     network = load_network() if network is None else network
-    fitting = -(-steps // DECIMATION) * DECIMATION
-    with one_blas_thread:
-        return network(np.pad(prepared, (0, fitting - steps), mode="edge"))[:steps]
+    missing = -len(decimated) % DECIMATION
+    return network(np.pad(prepare(decimated), (0, missing), mode="edge"))[: len(decimated)]
 
 
 def decimate(signal: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -210,22 +139,47 @@ def lowpass(signal: NDArray[np.floating]) -> NDArray[np.float32]:
     return _filtered(signal, 1)
 
 
-def snap_to_extremum(signal: NDArray[np.floating], marks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Move marks `[m]` to the nearer of the highest and the lowest point around, if it is no end of the search."""
-    reach = SNAP_SAMPLES + 2
-    around = np.clip(marks[:, None] + np.arange(-reach, reach + 1), 0, len(signal) - 1)
-    windows = np.asarray(signal, np.float32)[around]
-    smooth = sum(windows[:, i : i + 2 * SNAP_SAMPLES + 1] for i in range(5))  # five samples: no spike decides
-    ways = np.stack([smooth.argmax(axis=1), smooth.argmin(axis=1)]) - SNAP_SAMPLES  # [2, m]
-    nearer = np.take_along_axis(ways, np.abs(ways).argmin(axis=0)[None], axis=0)[0]
-    moved = np.where(np.abs(nearer) < SNAP_SAMPLES, marks + nearer, marks)
-    return np.clip(moved, 0, len(signal) - 1).astype(np.int64)
+def place_marks(
+    decimated: NDArray[np.float32], likelihood: NDArray[np.float32], steps: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Say where in the lead each beat's mark belongs: where the network is sure, or at the strongest peak or trough.
+
+    Parameters
+    ----------
+    decimated, likelihood : ndarray
+        `[n]` float32 at 90 Hz, from `decimate` and `beat_likelihood`.
+    steps : ndarray
+        `[m]` int64, from `pick_beats`.
+
+    Returns
+    -------
+    ndarray
+        `[m]` int64, samples at 360 Hz.
+    """
+    last = len(decimated) - 1
+    strength = np.abs(_mark_band(decimated))
+    centres = _centroids(likelihood, steps)
+    around = np.round(centres).astype(np.int64)[:, None] + np.arange(-MARK_STEPS - 1, MARK_STEPS + 2)
+    windows = strength[np.clip(around, 0, last)]  # [m, 19]
+    before, here, after = windows[:, :-2], windows[:, 1:-1], windows[:, 2:]
+    is_extremum = (here >= before) & (here > after)
+    chosen = np.where(is_extremum, here, -1).argmax(axis=1)[:, None]
+    left, top, right = (np.take_along_axis(side, chosen, axis=1)[:, 0] for side in (before, here, after))
+    between = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)  # the vertex of a parabola, in steps
+    extremum = np.take_along_axis(around, chosen + 1, axis=1)[:, 0] + between
+    unsure = is_extremum.any(axis=1) & (likelihood[steps] < SURE)
+    places = np.clip(np.where(unsure, extremum, centres), 0, last)
+    samples: NDArray[np.int64] = np.round(places * DECIMATION).astype(np.int64)
+    return samples
 
 
-def _highest_around(likelihood: NDArray[np.float32], steps: NDArray[np.int64]) -> NDArray[np.float32]:
-    around = np.clip(steps[:, None] + np.arange(-2, 3), 0, len(likelihood) - 1)
-    highest: NDArray[np.float32] = likelihood[around].max(axis=1, initial=0)
-    return highest
+def _centroids(likelihood: NDArray[np.float32], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the places between steps around which the likelihood at each of `steps` `[m]` is centred."""
+    around = steps[:, None] + np.arange(-3, 4)
+    weights = likelihood[np.clip(around, 0, len(likelihood) - 1)].astype(np.float64)
+    weights[(around < 0) | (around >= len(likelihood))] = 0
+    places: NDArray[np.float64] = (weights * around).sum(axis=1) / weights.sum(axis=1)
+    return places
 
 
 def _filtered(signal: NDArray[np.floating], decimation: int) -> NDArray[np.float32]:
@@ -250,53 +204,37 @@ def prepare(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return prepared
 
 
-def pick_beats(likelihood: NDArray[np.float32], *, threshold: float = THRESHOLD) -> NDArray[np.int64]:
-    """Return the samples at 360 Hz of the highest likelihoods `[n]` at 90 Hz, by centroid between steps."""
+def pick_beats(likelihood: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the steps at 90 Hz where the likelihood `[n]` has its maxima, as far as they are high enough: `[m]`."""
     from scipy.ndimage import maximum_filter1d
 
     highest = maximum_filter1d(likelihood, 2 * REFRACTORY_STEPS + 1, mode="nearest")
-    peaks = np.flatnonzero((likelihood >= highest) & (likelihood > threshold))
+    peaks: NDArray[np.int64] = np.flatnonzero((likelihood >= highest) & (likelihood > THRESHOLD))
     if len(peaks):  # of equal neighbours the first
         peaks = peaks[np.concatenate([[True], np.diff(peaks) > REFRACTORY_STEPS])]
-    around = peaks[:, None] + np.arange(-3, 4)
-    weights = likelihood[np.clip(around, 0, len(likelihood) - 1)].astype(np.float64)
-    weights[(around < 0) | (around >= len(likelihood))] = 0
-    places = (weights * around).sum(axis=1) / weights.sum(axis=1)
-    samples: NDArray[np.int64] = np.maximum(np.round(places * DECIMATION), 0).astype(np.int64)
-    return samples
+    return peaks
 
 
-class _OneBlasThread:
-    """Keeps matrix products on one core: these are too small to gain from more, and would be rounded otherwise.
+def _mark_band(decimated: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy.fft import irfft, next_fast_len, rfft
 
-    The limit holds for the whole process, so it is set by the first of several threads and lifted by the last.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._users = Lock(), 0
-        self._limit: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._users == 0:
-                self._limit = _thread_pools().limit(limits=1, user_api="blas")
-            self._users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._limit.restore_original_limits()
-
-
-one_blas_thread: Final = _OneBlasThread()
+    padded = np.pad(decimated, MARK_TAPS // 2, mode="edge")
+    fast = next_fast_len(len(padded), real=True)
+    band: NDArray[np.float32] = irfft(rfft(padded, fast) * rfft(_mark_taps(), fast), fast)[MARK_TAPS - 1 : len(padded)]
+    return band
 
 
 @cache
-def _thread_pools() -> "ThreadpoolController":
-    from threadpoolctl import ThreadpoolController
+def _mark_taps() -> NDArray[np.float32]:
+    """Return the zero-phase response of a Butterworth filter run forwards and backwards, cut off where it has faded."""
+    from scipy.signal import butter, sosfiltfilt
 
-    return ThreadpoolController()
+    impulse = np.zeros(4 * MARK_TAPS + 1)
+    impulse[2 * MARK_TAPS] = 1.0
+    sections = butter(2, MARK_BAND_HZ, "bandpass", fs=DETECTOR_FS / DECIMATION, output="sos")
+    middle = slice(2 * MARK_TAPS - MARK_TAPS // 2, 2 * MARK_TAPS + MARK_TAPS // 2 + 1)
+    taps: NDArray[Any] = sosfiltfilt(sections, impulse)[middle]
+    return taps.astype(np.float32)
 
 
 @cache

@@ -11,7 +11,7 @@ from ecgkan.aami import class_of_symbol
 from ecgkan.data.beats import BEAT_FS
 from ecgkan.data.blocks import Block, read_blocks
 from ecgkan.data.missing import stretches
-from ecgkan.data.qrs import find_rpeaks, one_blas_thread
+from ecgkan.data.qrs import find_rpeaks
 from ecgkan.data.recording import FS_RANGE_HZ, Recording, ReferenceAnnotations
 from ecgkan.errors import DataError
 
@@ -56,7 +56,7 @@ def detect_rpeaks(signal: NDArray[np.floating], fs: float) -> NDArray[np.int64]:
         raise DataError(f"expected one lead of shape [n_samples] with at least one sample, got {list(values.shape)}")
     source = Recording(name="signal", signals=values[:, None], fs=fs, leads=("",))
     detector = BlockDetector()
-    with one_blas_thread, ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
         seen = pool.map(lambda block: (block, _find_in(block)), read_blocks(source, 0))
         found = [detector.join(block, samples) for block, samples in seen]
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])

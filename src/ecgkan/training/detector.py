@@ -19,7 +19,7 @@ from ecgkan.data.recording import read_annotations, read_recording
 from ecgkan.data.rpeaks import reference_rpeaks
 from ecgkan.errors import OutputExistsError
 from ecgkan.evaluation.ec57 import flutter_episodes
-from ecgkan.models.qrs import QRSTrainingNetwork, folded_weights
+from ecgkan.models.qrs import QRSTrainingNetwork, to_onnx
 
 STEPS: Final = 6000
 SEED: Final = 2
@@ -30,7 +30,7 @@ BEAT_WEIGHT: Final = 3.0
 """Weight of the steps near a beat in the loss: there are fewer of them."""
 
 STEP_FS: Final = DETECTOR_FS / DECIMATION
-TARGET_STEPS: Final = 1.3
+TARGET_STEPS: Final = 1.0
 """Standard deviation of the bump that marks a beat, in steps of 11 ms."""
 
 NOISES: Final = ("bw", "ma")
@@ -44,8 +44,8 @@ class Lead(NamedTuple):
 
     Attributes
     ----------
-    signal : ndarray
-        `[n]` float32, mV, 360 Hz, low-pass filtered.
+    signal, other : ndarray
+        `[n]` float32, mV, 360 Hz, low-pass filtered: the lead, and the record's other one.
     beats : ndarray
         `[m]` int64, samples of the reference beats.
     flutter : list of (int, int)
@@ -57,6 +57,7 @@ class Lead(NamedTuple):
     """
 
     signal: Array
+    other: Array
     beats: NDArray[np.int64]
     flutter: list[tuple[int, int]]
     qrs_mv: float
@@ -69,10 +70,10 @@ def read_leads(database: Path, records: Sequence[str]) -> list[Lead]:
     for record in records:
         recording, reference = read_recording(database / record), read_annotations(database / record, "atr")
         beats = reference_rpeaks(reference)
-        for column, weight in ((0, 1.0), (1, 0.5)):
-            signal = lowpass(np.nan_to_num(recording.signals[:, column]))
+        signals = [lowpass(np.nan_to_num(recording.signals[:, column])) for column in (0, 1)]
+        for signal, other, weight in ((signals[0], signals[1], 1.0), (signals[1], signals[0], 0.5)):
             heights = [np.ptp(signal[max(0, beat - 18) : beat + 18]) for beat in beats]
-            leads.append(Lead(signal, beats, flutter_episodes(reference), float(np.median(heights)), weight))
+            leads.append(Lead(signal, other, beats, flutter_episodes(reference), float(np.median(heights)), weight))
     return leads
 
 
@@ -121,6 +122,8 @@ class NoisyCrops:
         stride = DECIMATION * (float(np.exp(rng.uniform(-0.25, 0.25))) if rng.random() < 0.7 else 1.0)
         start = rng.uniform(0, len(lead.signal) - steps * stride - 1)
         x = _read(lead.signal, start, stride, steps)
+        if rng.random() < 0.4:  # as if the electrodes sat elsewhere: shapes that no record has
+            x = x + np.float32(rng.uniform(-0.5, 0.5)) * _read(lead.other, start, stride, steps)
         low, high = np.searchsorted(lead.beats, [start - 40, start + steps * stride + 40])
         beats = (lead.beats[low:high] - start) / stride
         counts = np.ones(steps, np.float32)
@@ -128,7 +131,7 @@ class NoisyCrops:
             counts[_clipped((first - start) / stride, steps) : _clipped((last - start) / stride + 1, steps)] = 0
         if rng.random() < 0.2:
             x, beats = self._pause(x, beats)
-        x = self._disturb(self._modulate(x), lead.qrs_mv, beats)
+        x = self._disturb(self._modulate(self._narrow(x)), lead.qrs_mv, beats)
         return x.astype(np.float32), _target(beats, steps), counts
 
     def _pause(self, x: Array, beats: NDArray[np.floating]) -> tuple[Array, NDArray[np.floating]]:
@@ -143,6 +146,15 @@ class NoisyCrops:
             if stop - start > 1:
                 x[start:stop] = np.linspace(x[start], x[stop - 1], stop - start)
         return x, np.delete(beats, slice(first, last))
+
+    def _narrow(self, x: Array) -> Array:
+        """Take low and high frequencies away, as other recorders' filters do."""
+        if self.rng.random() >= 0.3:
+            return x
+        frequencies = np.fft.rfftfreq(len(x), 1 / STEP_FS)
+        low_hz, high_hz = self.rng.uniform(0.05, 2), self.rng.uniform(12, 40)
+        gain = 1 / (1 + (frequencies / high_hz) ** 4) * frequencies**2 / (frequencies**2 + low_hz**2)
+        return np.fft.irfft(np.fft.rfft(x) * gain, len(x)).astype(np.float32)
 
     def _modulate(self, x: Array) -> Array:
         """Let the amplitude drift, as with breathing and movement."""
@@ -167,7 +179,7 @@ class NoisyCrops:
             for beat in beats:
                 if 0 <= int(beat - ahead) < steps - 1:
                     x[int(beat - ahead)] += height
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             x = -x
         x = x * np.float32(np.exp(rng.normal(0, 0.5)))
         if rng.random() < 0.05:  # a lead that drops out
@@ -237,8 +249,8 @@ def train_detector(
     steps: int = STEPS,
     seed: int = SEED,
     report: Callable[[int, float, float], None] | None = None,
-) -> dict[str, Array]:
-    """Train the detector and return its weights, ready for `numpy.savez` and `ecgkan.data.qrs.load_network`.
+) -> QRSTrainingNetwork:
+    """Train the detector and return its network, averaged over the last steps, in evaluation mode.
 
     Parameters
     ----------
@@ -272,7 +284,7 @@ def train_detector(
         if report and (step % 100 == 0 or step == steps):
             report(step, float(np.mean(losses)), time.monotonic() - started)
             losses.clear()
-    return folded_weights(cast(QRSTrainingNetwork, averaged.module.eval()))
+    return cast(QRSTrainingNetwork, averaged.module.eval())
 
 
 def train_to_file(
@@ -284,7 +296,7 @@ def train_to_file(
     overwrite: bool = False,
     report: Callable[[int, float, float], None] | None = None,
 ) -> None:
-    """Train the detector and write its weights; see `train_detector`.
+    """Train the detector and write it as an ONNX file; see `train_detector`.
 
     Raises
     ------
@@ -293,10 +305,10 @@ def train_to_file(
     """
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists and was left as it is; use --overwrite, or another file")
-    arrays = train_detector(data_dir, seed=seed, steps=steps, report=report)
+    network = train_detector(data_dir, seed=seed, steps=steps, report=report)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.stem}.{os.getpid()}.part.npz")
-    np.savez(temporary, allow_pickle=False, **arrays)
+    temporary = out.with_name(f"{out.stem}.{os.getpid()}.part.onnx")
+    temporary.write_bytes(to_onnx(network))
     temporary.replace(out)
 
 
