@@ -35,6 +35,16 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Folder that holds mitdb/ and nstdb/; else ECGKAN_DATA, else the user's cache."),
 ]
 
+ModelFile = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")]
+LeadName = Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")]
+PeaksFrom = Annotated[
+    str | None,
+    typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
+]
+SamplingRate = Annotated[
+    float | None, typer.Option("--fs", metavar="HZ", help="Sampling rate, for files that do not say it.")
+]
+SignalUnits = Annotated[str | None, typer.Option("--units", help="mV, uV or V, for files that do not say it.")]
 
 data_app = typer.Typer(help="Fetch the ECG databases from PhysioNet, and verify them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -314,18 +324,11 @@ def classify(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")
-    ] = "cnn_kan",
-    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")] = None,
-    annotator: Annotated[
-        str | None,
-        typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
-    ] = None,
-    fs: Annotated[
-        float | None, typer.Option("--fs", metavar="HZ", help="Sampling rate, for files that do not say it.")
-    ] = None,
-    units: Annotated[str | None, typer.Option("--units", help="mV, uV or V, for files that do not say it.")] = None,
+    model: ModelFile = "cnn_kan",
+    lead: LeadName = None,
+    annotator: PeaksFrom = None,
+    fs: SamplingRate = None,
+    units: SignalUnits = None,
     formats: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Of wfdb, csv, parquet, json, html, png.")
     ] = "wfdb,csv,json,html",
@@ -467,21 +470,14 @@ def explain(
         float, typer.Option("--beat", metavar="TIME_S", help="The beat nearest to this time, seconds from the start.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The figure: .png, .pdf or .svg.")],
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")
-    ] = "cnn_kan",
+    model: ModelFile = "cnn_kan",
     target: Annotated[
         str | None, typer.Option("--class", metavar="N|S|V|F|Q", help="Explain this class; else the model's own.")
     ] = None,
-    lead: Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")] = None,
-    annotator: Annotated[
-        str | None,
-        typer.Option("--annotator", help="Take the R peaks from this annotation file, such as atr; else detect them."),
-    ] = None,
-    fs: Annotated[
-        float | None, typer.Option("--fs", metavar="HZ", help="Sampling rate, for files that do not say it.")
-    ] = None,
-    units: Annotated[str | None, typer.Option("--units", help="mV, uV or V, for files that do not say it.")] = None,
+    lead: LeadName = None,
+    annotator: PeaksFrom = None,
+    fs: SamplingRate = None,
+    units: SignalUnits = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier figure.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evidence as JSON and nothing else.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.inference import annotated
 
 from ecgkan import __version__
 from ecgkan.aami import CLASSES
@@ -24,31 +25,11 @@ from ecgkan.inference.annotation import (
 from ecgkan.inference.holter import summarize
 
 
-def annotate(samples, classes, *, record="rec", fs=360.0, **changes) -> BeatAnnotations:
-    """Annotations with the given samples and classes; probabilities 0.8 for the class."""
-    samples = np.array(samples, dtype=np.int64)
+def annotate(samples, classes, **changes) -> BeatAnnotations:
+    """A minute with the given samples and classes; probabilities 0.8 for the class."""
     indices = np.array([CLASSES.index(letter) for letter in classes], dtype=np.int64)
-    intervals = np.diff(samples) / fs
-    end = np.full(min(len(samples), 1), np.nan)
-    values = {
-        "record": record,
-        "fs": fs,
-        "samples": samples,
-        "classes": np.array(CLASSES)[indices],
-        "probabilities": (0.05 + 0.75 * np.eye(5)[indices]).astype(np.float32),
-        "rr_before_s": np.concatenate([end, intervals]),
-        "rr_after_s": np.concatenate([intervals, end]),
-        "lead": "MLII",
-        "model": "cnn_kan",
-        "weights_sha256": "0" * 64,
-        "rpeaks": "detector",
-        "duration_s": 60.0,
-        "quality": np.ones(len(samples), dtype=np.float32),
-        "noisy": np.zeros((0, 2), dtype=np.int64),
-        "noisy_reasons": (),
-        "mean_beats": np.full((5, 256), np.nan, dtype=np.float32),
-    }
-    return BeatAnnotations(**(values | changes))
+    probabilities = (0.05 + 0.75 * np.eye(5)[indices]).astype(np.float32)
+    return annotated.annotate(classes, samples, **({"duration_s": 60.0, "probabilities": probabilities} | changes))
 
 
 beats = st.lists(st.tuples(st.integers(0, 3 * 10**9), st.sampled_from(CLASSES)), max_size=30).map(sorted)

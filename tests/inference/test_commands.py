@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import wfdb
 from rich.console import Console
-from tests.inference.test_holter import annotate
+from tests.inference.annotated import annotate
 from tests.synthetic import synthetic_ecg, write_record
 from typer.testing import CliRunner
 

@@ -13,9 +13,10 @@ import pytest
 import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.inference.annotated import annotate
 
 from ecgkan import classify
-from ecgkan.aami import CLASSES, class_of_symbol
+from ecgkan.aami import class_of_symbol
 from ecgkan.data.recording import read_annotations
 from ecgkan.errors import DataError
 from ecgkan.inference.annotation import UNCERTAIN_BELOW, BeatAnnotations
@@ -23,35 +24,6 @@ from ecgkan.inference.holter import FLUTTER, LEFT_OUT, Flutter, summarize
 from ecgkan.inference.rhythm import EVENT_KINDS, Event, consecutive, find_events
 
 FS = 360.0
-
-
-def annotate(classes, samples=None, *, rr_s=0.8, fs=FS, **changes) -> BeatAnnotations:
-    """Annotations of these classes, evenly spaced unless samples are given; nothing missing unless stated."""
-    n = len(classes)
-    samples = np.round((np.arange(n) + 1) * rr_s * fs) if samples is None else np.array(samples)
-    samples = samples.astype(np.int64)
-    intervals = np.diff(samples) / fs
-    end = np.full(min(n, 1), np.nan)
-    indices = np.array([CLASSES.index(letter) for letter in classes], dtype=np.int64)
-    values = {
-        "record": "rec",
-        "fs": fs,
-        "samples": samples,
-        "classes": np.array(CLASSES)[indices],
-        "probabilities": (0.01 + 0.95 * np.eye(5)[indices]).astype(np.float32),
-        "rr_before_s": np.concatenate([end, intervals]),
-        "rr_after_s": np.concatenate([intervals, end]),
-        "lead": "MLII",
-        "model": "cnn_kan",
-        "weights_sha256": "0" * 64,
-        "rpeaks": "detector",
-        "duration_s": float((samples[-1] if n else 0) / fs + 1.0),
-        "quality": np.ones(n, dtype=np.float32),
-        "noisy": np.zeros((0, 2), dtype=np.int64),
-        "noisy_reasons": (),
-        "mean_beats": np.full((5, 256), np.nan, dtype=np.float32),
-    }
-    return BeatAnnotations(**(values | changes))
 
 
 def torn(annotations: BeatAnnotations, *after: int) -> BeatAnnotations:

@@ -196,7 +196,7 @@ class NoisyCrops:
         noise = np.zeros(steps, np.float32)
         kind = rng.random()
         if rng.random() < 0.3:
-            coloured = self._coloured(steps)
+            coloured = self.coloured(steps)
             noise += coloured / (coloured.std() + 1e-6) * rng.uniform(0.3, 1.5)
         if kind < 0.45 or kind > 0.85:
             recorded = self.noise[int(rng.integers(len(self.noise)))]
@@ -205,7 +205,7 @@ class NoisyCrops:
             piece = recorded[(first + np.arange(steps) * stride).astype(np.int64)]
             noise += piece / (piece.std() + 1e-6)
         if kind >= 0.45:
-            artefacts = self._artefacts(steps)
+            artefacts = self.artefacts(steps)
             noise += artefacts / (artefacts.std() + 1e-6) * rng.uniform(0.5, 1.5)
         noise /= noise.std() + 1e-6
         # The noise stress test's own definition: the signal's power is that of a sine of the QRS complexes' height.
@@ -216,7 +216,7 @@ class NoisyCrops:
             noise = noise / (1 + np.exp(-(here - first) / 15)) / (1 + np.exp((here - last) / 15))
         return np.asarray(amplitude * noise * rng.choice([-1, 1]), dtype=np.float32)
 
-    def _coloured(self, steps: int) -> Array:
+    def coloured(self, steps: int) -> Array:
         """Draw noise of a random band between 0.3 and 15 Hz, where QRS complexes have their power."""
         low_hz, high_hz = np.sort(np.exp(self.rng.uniform(np.log(0.3), np.log(15), 2)))
         frequencies = np.fft.rfftfreq(steps, 1 / STEP_FS)
@@ -224,7 +224,7 @@ class NoisyCrops:
         spectrum = np.fft.rfft(self.rng.normal(size=steps)) * gain
         return np.fft.irfft(spectrum, steps).astype(np.float32)
 
-    def _artefacts(self, steps: int) -> Array:
+    def artefacts(self, steps: int) -> Array:
         """Draw bumps, swings and steps that decay, 15 to 600 ms wide: what a moved electrode does."""
         rng = self.rng
         times_s = np.arange(steps, dtype=np.float32) / STEP_FS
