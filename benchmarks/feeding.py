@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ecgkan.data.beat_table import MARGIN, beat_labels
 from ecgkan.data.beats import cut_beats
 from ecgkan.data.mitdb import RECORDS, database_dir
-from ecgkan.data.protocols import MARGIN, beat_labels
 from ecgkan.data.recording import read_annotations, read_recording
 from ecgkan.training.batches import BeatBatches, epoch_generator, steps_per_epoch
 from ecgkan.training.fit import build_model, keep_freed_memory

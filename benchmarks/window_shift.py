@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from ecgkan.aami import CLASSES
+from ecgkan.data.beat_table import MARGIN
 from ecgkan.data.beats import AFTER, BEFORE, normalize_windows
-from ecgkan.data.protocols import MARGIN, SHARED_PATIENTS_NOTE, load_random_split
+from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_random_split
 from ecgkan.evaluation.evaluate import predict_logits
 from ecgkan.evaluation.metrics import confusion_matrix, metrics_from_confusion
 from ecgkan.models.checkpoint import load_checkpoint

@@ -181,7 +181,13 @@ def train(
         str, typer.Option("--recipe", help="reference, best, or a JSON file with recipe fields.")
     ] = "best",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same machine, same weights.")] = 0,
-    protocol: Annotated[str, typer.Option("--protocol", help="random-split.")] = "random-split",
+    protocol: Annotated[str, typer.Option("--protocol", help="random-split or inter-patient.")] = "random-split",
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            "--fold", min=0, help="Validate on this fold's records of DS1 (inter-patient); else train on all."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after an interruption.")] = False,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of this run.")] = None,
     accelerator: Annotated[str, typer.Option("--accelerator", help="Lightning's: auto, cpu, gpu ...")] = "auto",
@@ -193,17 +199,19 @@ def train(
 ) -> None:
     """Train a model on the MIT-BIH Arrhythmia Database.
 
-    Example: `ecgkan train --model cnn_kan --recipe best --seed 1 --out runs/kan-1`
+    Examples: `ecgkan train --model cnn_kan --recipe best --seed 1 --out runs/kan-1`,
+    `ecgkan train --model cnn_mlp --protocol inter-patient --fold 0 --out runs/fold-0`
     """
     from dataclasses import asdict
 
-    from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_split
+    from ecgkan.data.protocols import load_split
+    from ecgkan.evaluation.evaluate import PROTOCOL_NOTES
     from ecgkan.training.fit import train_model
     from ecgkan.training.recipe import load_recipe
 
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": nodes, "strategy": strategy}
     chosen = load_recipe(recipe)
-    split = load_split(protocol, data_dir)
+    split = load_split(protocol, data_dir, fold=fold)
     try:
         trained = train_model(model, chosen, seed, split, out, resume=resume, threads=threads, trainer_options=options)
     except KeyboardInterrupt:
@@ -214,11 +222,13 @@ def train(
     if as_json:
         typer.echo(json.dumps(asdict(trained), default=str))
         return
+    macro_f1 = trained.validation_macro_f1
+    validated = "no validation" if macro_f1 is None else f"validation macro F1 {macro_f1:.4f}"
     typer.echo(
-        f"{trained.checkpoint}: validation macro F1 {trained.validation_macro_f1:.4f} "
+        f"{trained.checkpoint}: {validated} "
         f"(epoch {trained.selected_epoch + 1} of {trained.epochs}), temperature {trained.temperature:.3f}"
     )
-    typer.echo(SHARED_PATIENTS_NOTE)
+    typer.echo(PROTOCOL_NOTES[protocol])
 
 
 @app.command()

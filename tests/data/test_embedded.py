@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ecgkan.data.beat_table import beat_labels
 from ecgkan.data.embedded import EMBEDDED_REFERENCE_COUNTS, EMBEDDED_SOURCE, embedded_recording
-from ecgkan.data.protocols import beat_labels
 from ecgkan.data.recording import read_annotations, read_recording
 
 

@@ -10,9 +10,11 @@ import pytest
 import wfdb
 
 from ecgkan.aami import CLASSES
-from ecgkan.data import protocols
+from ecgkan.data import beat_table
+from ecgkan.data.beat_table import BeatTable, beat_labels, read_beat_table
+from ecgkan.data.ds2 import load_test_beats
 from ecgkan.data.mitdb import DS1, DS2, PACED_RECORDS, RECORDS, subject_of
-from ecgkan.data.protocols import BeatSplit, BeatTable, beat_labels, load_split, read_beat_table
+from ecgkan.data.protocols import FOLDS, BeatSplit, load_inter_patient_split, load_split
 from ecgkan.errors import DataError, DataNotFoundError
 
 
@@ -23,7 +25,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def use_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(protocols.platformdirs, "user_cache_dir", lambda _: str(cache))
+    monkeypatch.setattr(beat_table.platformdirs, "user_cache_dir", lambda _: str(cache))
     return cache
 
 
@@ -88,19 +90,19 @@ def test_the_cache_is_keyed_by_the_files_contents(mitdb_dir: Path, tmp_path: Pat
     for file in mitdb_dir.iterdir():
         if file.suffix in {".hea", ".atr", ".dat"}:
             (database / file.name).symlink_to(file)
-    key = protocols._cache_key(database)
-    assert key == protocols._cache_key(mitdb_dir)
+    key = beat_table._cache_key(database)
+    assert key == beat_table._cache_key(mitdb_dir)
     (database / "100.atr").unlink()
     contents = (mitdb_dir / "100.atr").read_bytes()
     (database / "100.atr").write_bytes(contents[:2] + contents[2:3] + contents[3:])
-    assert protocols._cache_key(database) == key
+    assert beat_table._cache_key(database) == key
     (database / "100.atr").write_bytes(contents[:-2])
-    assert protocols._cache_key(database) != key
+    assert beat_table._cache_key(database) != key
 
 
 def test_cutting_the_database_takes_little_beyond_reading_it(mitdb_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spent = 0.0
-    plain = protocols.cut_beats
+    plain = beat_table.cut_beats
 
     def timed(*args: object, **options: object) -> object:
         nonlocal spent
@@ -110,7 +112,7 @@ def test_cutting_the_database_takes_little_beyond_reading_it(mitdb_dir: Path, mo
         finally:
             spent += time.process_time() - started
 
-    monkeypatch.setattr(protocols, "cut_beats", timed)
+    monkeypatch.setattr(beat_table, "cut_beats", timed)
     assert len(read_beat_table(mitdb_dir)) == 109_451
     assert spent < 5.0  # the figure is in benchmarks/; this only catches a loop over beats
 
@@ -152,3 +154,50 @@ def test_model_input_is_z_scored_in_the_middle_of_the_wide_window() -> None:
     inner = windows[[1, 3], 64:320]
     expected = (inner - inner.mean(1, keepdims=True)) / inner.std(1, keepdims=True)
     np.testing.assert_allclose(x[:, 0], expected, atol=1e-5)
+
+
+@pytest.fixture
+def ds1(data_dir: Path, use_cache: Path) -> BeatSplit:
+    return load_split("inter-patient", data_dir)
+
+
+def test_counts_of_ds1_and_ds2(ds1: BeatSplit, data_dir: Path) -> None:
+    assert ds1.class_counts(ds1.train) == {"N": 45_846, "S": 944, "V": 3_788, "F": 414, "Q": 8}
+    assert len(ds1.train) == len(ds1.table) == 51_000
+    assert len(ds1.validation) == len(ds1.test) == 0
+    ds2 = load_test_beats(data_dir)
+    assert np.bincount(ds2.labels).tolist() == [44_241, 1_837, 3_220, 388, 7]
+    assert len(ds2) == 49_693
+    assert tuple(dict.fromkeys(ds2.records.tolist())) == DS2
+
+
+def test_training_is_given_records_of_ds1_alone(ds1: BeatSplit, data_dir: Path, use_cache: Path) -> None:
+    assert tuple(dict.fromkeys(ds1.table.records.tolist())) == DS1
+    for fold in range(len(FOLDS)):
+        split = load_split("inter-patient", data_dir, fold=fold)
+        assert set(split.table.records.tolist()) == set(DS1)
+        assert set(split.table.records[split.validation].tolist()) == set(FOLDS[fold])
+        assert not set(split.table.records[split.train].tolist()) & set(FOLDS[fold])
+        assert len(split.train) + len(split.validation) == 51_000
+        assert len(split.test) == 0
+        assert min(split.class_counts(split.validation)[letter] for letter in "SV") > 100
+
+
+def test_every_record_of_ds1_is_held_out_once() -> None:
+    assert sorted(record for fold in FOLDS for record in fold) == sorted(DS1)
+
+
+def test_the_lead_is_chosen_by_name(ds1: BeatSplit, mitdb_dir: Path) -> None:
+    record = wfdb.rdrecord(str(mitdb_dir / "114"))
+    assert record.sig_name == ["V5", "MLII"]
+    (mine,) = np.nonzero(ds1.table.records == "114")
+    sample = int(ds1.table.samples[mine[5]])
+    expected = record.p_signal[sample - 192 : sample + 192, 1]
+    np.testing.assert_allclose(ds1.table.windows[mine[5]], expected, atol=1e-6)
+
+
+def test_no_such_fold() -> None:
+    with pytest.raises(DataError, match="no fold 4 of DS1; expected 0 to 3"):
+        load_inter_patient_split(fold=4)
+    with pytest.raises(DataError, match="folds belong to protocol inter-patient"):
+        load_split("random-split", fold=0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecgkan.data.protocols import MARGIN, BeatSplit, BeatTable
+from ecgkan.data.beat_table import MARGIN, BeatTable
+from ecgkan.data.protocols import BeatSplit
 from ecgkan.evaluation.evaluate import Evaluation, evaluate_checkpoint
 from ecgkan.models.checkpoint import MODELS, load_checkpoint, save_checkpoint
 

@@ -676,3 +676,21 @@ def test_printed_form_names_the_sizes() -> None:
 def test_wrong_arguments_are_named(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_batch_norm_before_the_splines_and_the_defaults_names_unchanged() -> None:
+    layer = KANLayer(6, 4, normalization="batch")
+    x = torch.randn(50, 6) * 3 + 1
+    z = (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(layer(x), layer.edge_functions(z).sum(-1), rtol=1e-4, atol=1e-5)
+    layer.eval()
+    torch.testing.assert_close(layer(x.view(5, 10, 6)).view(50, 4), layer(x))
+    assert not any("layer_norm" in name for name in layer.state_dict())
+    assert {name.partition(".")[0] for name in KANLayer(6, 4).state_dict()} == {
+        "grid",
+        "spline_weight",
+        "base_weight",
+        "layer_norm",
+    }
+    with pytest.raises(ValueError, match="unknown normalization 'group'"):
+        KANLayer(6, 4, normalization="group")  # type: ignore[arg-type]

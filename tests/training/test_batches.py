@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgkan.data.beats import normalize_windows
-from ecgkan.training.batches import BeatBatches, augment, draw_augmentation, epoch_generator, steps_per_epoch
+from ecgkan.training.batches import (
+    BeatBatches,
+    augment,
+    beats_per_epoch,
+    class_counts,
+    draw_augmentation,
+    epoch_generator,
+    steps_per_epoch,
+)
 from ecgkan.training.recipe import BEST, REFERENCE, Recipe
 
 PLAIN = dataclasses.replace(REFERENCE, batch_size=32)
@@ -91,7 +99,7 @@ def test_normalization_of_a_flat_beat_is_zero() -> None:
 
 @pytest.mark.parametrize("width", [384])
 def test_width_matches_the_tables_margin(width: int) -> None:
-    from ecgkan.data.protocols import MARGIN
+    from ecgkan.data.beat_table import MARGIN
 
     assert width == 256 + 2 * MARGIN
 
@@ -105,3 +113,17 @@ def test_the_largest_augmentation_stays_inside_of_the_wide_window(sign: float) -
     cut = augment(ramp, recipe, shifts, stretches)[0, 0]
     steps = cut.diff()
     torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-4, rtol=1e-3)  # a ramp, nowhere clipped
+
+
+def test_n_beats_are_drawn_anew_for_each_epoch_and_all_others_kept() -> None:
+    recipe = dataclasses.replace(PLAIN, normal_beats_per_epoch=10)
+    labels = torch.tensor([0] * 80 + [1] * 12 + [2] * 8)
+    windows = torch.randn(100, 384, generator=torch.Generator().manual_seed(5))
+    served = []
+    for epoch in range(2):
+        epoch_batches = BeatBatches(windows, labels, recipe, seed=0, epoch=epoch)
+        parts = [label for _, label in epoch_batches]
+        assert len(parts) == len(epoch_batches) == steps_per_epoch(beats_per_epoch(labels, recipe), recipe)
+        assert torch.cat(parts).bincount().tolist() == class_counts(labels, recipe)[:3].tolist() == [10, 12, 8]
+        served.append(torch.cat([x[:, 0, 128] for x, _ in epoch_batches]))
+    assert not torch.equal(served[0], served[1])

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecgkan.data.protocols import BeatSplit, BeatTable
+from ecgkan.data.beat_table import BeatTable
+from ecgkan.data.protocols import BeatSplit
 from ecgkan.errors import DataError, DataNotFoundError, OutputExistsError
 from ecgkan.models.checkpoint import load_checkpoint
 from ecgkan.training.fit import TrainedModel, fit_temperature, train_model

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import ecgkan
 from ecgkan.aami import CLASSES
-from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, BeatSplit
+from ecgkan.data.protocols import INTER_PATIENT_NOTE, SHARED_PATIENTS_NOTE, BeatSplit
 from ecgkan.errors import CheckpointError, DataError
 from ecgkan.evaluation.metrics import (
     INTERVAL_LEVEL,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Subset = Literal["test", "validation"]
 
-PROTOCOL_NOTES: Final = {"random-split": SHARED_PATIENTS_NOTE}
+PROTOCOL_NOTES: Final = {"random-split": SHARED_PATIENTS_NOTE, "inter-patient": INTER_PATIENT_NOTE}
 """Protocol → the line that each of its outputs carries."""
 
 MODEL_TITLES: Final = {"cnn_mlp": "CNN+MLP", "cnn_kan": "CNN+KAN"}

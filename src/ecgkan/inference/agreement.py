@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkan.aami import CLASSES
+from ecgkan.data.beat_table import beat_labels
 from ecgkan.data.beats import BEAT_FS
 from ecgkan.data.mitdb import RECORDS
-from ecgkan.data.protocols import beat_labels
 from ecgkan.data.recording import ReferenceAnnotations
 from ecgkan.errors import DataError
 from ecgkan.evaluation.metrics import confusion_matrix

@@ -464,7 +464,7 @@ def _explain_layer(name: str, layer: "KANLayer", x: "Tensor", flat_x: "Tensor", 
     import torch
 
     with torch.no_grad():
-        z, flat_z = layer.layer_norm(x)[0], layer.layer_norm(flat_x)[0]
+        z, flat_z = layer.normalize(x)[0], layer.normalize(flat_x)[0]
         values, flat_values = layer.edge_functions(z), layer.edge_functions(flat_z)
         contributions = weights[:, None] * (values - flat_values)
         strongest = contributions.abs().flatten().argsort(descending=True, stable=True)[:EDGES_KEPT].tolist()

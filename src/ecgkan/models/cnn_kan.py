@@ -5,7 +5,7 @@ from typing import cast
 from torch import Tensor
 
 from ecgkan.models.cnn import FEATURES, BeatClassifier, initialize_convolutions_and_linears
-from ecgkan.models.kan import KANHead, SplineInit
+from ecgkan.models.kan import KANHead, Normalization, SplineInit
 
 
 class ECGCNNWithKAN(BeatClassifier):
@@ -23,6 +23,10 @@ class ECGCNNWithKAN(BeatClassifier):
         Initialization of the head. The published model is
         `ECGCNNWithKAN(grid_range=(-1.0, 1.0), init="reference")`; its weights load into a model built
         with any `grid_range`, because the grid travels with the weights.
+    hidden_features : int
+        Units between the two KAN layers.
+    normalization : {"layer", "batch"}
+        Before the splines; see `KANLayer`.
     """
 
     def __init__(
@@ -32,9 +36,19 @@ class ECGCNNWithKAN(BeatClassifier):
         grid_size: int = 5,
         grid_range: tuple[float, float] = (-3.0, 3.0),
         init: SplineInit = "kaiming",
+        hidden_features: int = 64,
+        normalization: Normalization = "layer",
     ) -> None:
         super().__init__(num_classes)
-        self.kan_head = KANHead(FEATURES, 64, num_classes, grid_size=grid_size, grid_range=grid_range, init=init)
+        self.kan_head = KANHead(
+            FEATURES,
+            hidden_features,
+            num_classes,
+            grid_size=grid_size,
+            grid_range=grid_range,
+            init=init,
+            normalization=normalization,
+        )
         initialize_convolutions_and_linears(self.encoder)
 
     def forward_head(self, features: Tensor) -> Tensor:

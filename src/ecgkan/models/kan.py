@@ -13,6 +13,7 @@ Z. Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756 (2024) (base + 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from ecgkan.errors import DataError
 
 SplineInit = Literal["kaiming", "reference"]
+Normalization = Literal["layer", "batch"]
 
 
 def bspline_basis(x: Tensor, grid: Tensor, order: int = 3) -> Tensor:
@@ -211,6 +213,9 @@ class KANLayer(nn.Module):
         "kaiming" scales base weights by fan-in and starts the splines small, so that outputs start
         different and edges start as SiLU; "reference" sets all base weights to 1 and draws spline
         weights from N(0, 0.1), as published.
+    normalization : {"layer", "batch"}
+        What brings the inputs to the splines' range: "layer" over the features of each beat, as published, "batch"
+        over the beats of a batch, feature by feature.
 
     Attributes
     ----------
@@ -235,6 +240,8 @@ class KANLayer(nn.Module):
     """
 
     grid: Tensor
+    layer_norm: nn.LayerNorm
+    batch_norm: nn.BatchNorm1d
 
     def __init__(
         self,
@@ -245,6 +252,7 @@ class KANLayer(nn.Module):
         spline_order: int = 3,
         grid_range: tuple[float, float] = (-3.0, 3.0),
         init: SplineInit = "kaiming",
+        normalization: Normalization = "layer",
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
@@ -252,7 +260,13 @@ class KANLayer(nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         self.spline_order = spline_order
-        self.layer_norm = nn.LayerNorm(in_features)
+        self.normalization = normalization
+        if normalization == "layer":
+            self.layer_norm = nn.LayerNorm(in_features)
+        elif normalization == "batch":
+            self.batch_norm = nn.BatchNorm1d(in_features)
+        else:
+            raise ValueError(f"unknown normalization {normalization!r}; expected 'layer' or 'batch'")
         knots = uniform_knots(grid_size, spline_order, grid_range)
         self.register_buffer("grid", knots.repeat(in_features, 1))
         self.spline_weight = nn.Parameter(torch.empty(out_features, in_features, grid_size + spline_order))
@@ -274,6 +288,12 @@ class KANLayer(nn.Module):
             else:
                 raise ValueError(f"unknown init {init!r}; expected 'kaiming' or 'reference'")
 
+    def normalize(self, x: Tensor) -> Tensor:
+        """Bring inputs to the splines' range: `[..., in_features]` → `[..., in_features]`."""
+        if self.normalization == "layer":
+            return cast(Tensor, self.layer_norm(x))
+        return cast(Tensor, self.batch_norm(x.reshape(-1, self.in_features)).view_as(x))
+
     def basis(self, z: Tensor) -> Tensor:
         """Evaluate the spline basis at normalized inputs: `[..., in]` → `[..., in, grid_size + order]`."""
         if self._uniform_grid is not None and self.spline_order == 3:
@@ -285,7 +305,7 @@ class KANLayer(nn.Module):
         """Apply the layer: `[..., in_features]` → `[..., out_features]`, dtype of `x`."""
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"expected input of shape [..., {self.in_features}], got {list(x.shape)}")
-        z = self.layer_norm(x)  # (..., in)
+        z = self.normalize(x)  # (..., in)
         splines = self.basis(z).flatten(-2)  # (..., in * n_basis)
         return F.linear(F.silu(z), self.base_weight) + F.linear(splines, self.spline_weight.flatten(1))
 
@@ -300,7 +320,7 @@ class KANLayer(nn.Module):
         Summed over the inputs they are the layer's output, up to rounding. They take `out` times the memory of the
         forward pass, which never forms them.
         """
-        return self.edge_functions(self.layer_norm(x))
+        return self.edge_functions(self.normalize(x))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         knots = self.grid
@@ -360,7 +380,7 @@ class KANHead(nn.Module):
         Sizes; the published head is 256 → 64 → 5.
     dropout : float
         Probability of dropping a hidden unit.
-    grid_size, grid_range, init
+    grid_size, grid_range, init, normalization
         See `KANLayer`.
     """
 
@@ -374,11 +394,13 @@ class KANHead(nn.Module):
         grid_size: int = 5,
         grid_range: tuple[float, float] = (-3.0, 3.0),
         init: SplineInit = "kaiming",
+        normalization: Normalization = "layer",
     ) -> None:
         super().__init__()
-        self.kan1 = KANLayer(in_features, hidden_features, grid_size=grid_size, grid_range=grid_range, init=init)
+        layer = partial(KANLayer, grid_size=grid_size, grid_range=grid_range, init=init, normalization=normalization)
+        self.kan1 = layer(in_features, hidden_features)
         self.dropout = nn.Dropout(dropout)
-        self.kan2 = KANLayer(hidden_features, num_classes, grid_size=grid_size, grid_range=grid_range, init=init)
+        self.kan2 = layer(hidden_features, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features to logits: `[batch, in_features]` → `[batch, num_classes]`."""

@@ -8,11 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecgkan.aami import CLASSES
+from ecgkan.data.beat_table import MARGIN
 from ecgkan.data.beats import AFTER, BEFORE, NORMALIZATION_EPSILON
-from ecgkan.data.protocols import MARGIN
 from ecgkan.training.recipe import Recipe
 
 WIDTH = BEFORE + AFTER
+NORMAL = CLASSES.index("N")
 
 BATCHES_AT_ONCE = 8
 """Batches prepared together: after a training step neither caches nor code are warm (benchmarks/feeding.py)."""
@@ -45,11 +47,11 @@ class BeatBatches:
     world_size: int = 1
 
     def __len__(self) -> int:
-        return steps_per_epoch(len(self.labels), self.recipe, self.world_size)
+        return steps_per_epoch(beats_per_epoch(self.labels, self.recipe), self.recipe, self.world_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rng = epoch_generator(self.seed, self.epoch, stream=0)
-        order = torch.from_numpy(rng.permutation(len(self.labels)))
+        order = _draw_normal_beats(torch.from_numpy(rng.permutation(len(self.labels))), self.labels, self.recipe)
         share = order[self.rank :: self.world_size].to(self.labels.device)
         parts = torch.split(share, self.recipe.batch_size)[: len(self)]
         for start in range(0, len(parts), BATCHES_AT_ONCE):
@@ -60,6 +62,27 @@ class BeatBatches:
             x = augment(windows, self.recipe, *draw_augmentation(sizes, self.recipe, rng))
             labels = self.labels.index_select(0, together)
             yield from zip(torch.split(x, sizes), torch.split(labels, sizes), strict=True)
+
+
+def class_counts(labels: Tensor, recipe: Recipe) -> Tensor:
+    """Count the beats of each class in an epoch: `[5]` int64."""
+    counts = torch.bincount(labels, minlength=len(CLASSES))
+    if recipe.normal_beats_per_epoch is not None:
+        counts[NORMAL] = counts[NORMAL].clamp_max(recipe.normal_beats_per_epoch)
+    return counts
+
+
+def beats_per_epoch(labels: Tensor, recipe: Recipe) -> int:
+    """Return the number of beats of an epoch."""
+    return int(class_counts(labels, recipe).sum())
+
+
+def _draw_normal_beats(order: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Leave the first so many N beats in a shuffled order, and all others."""
+    if recipe.normal_beats_per_epoch is None:
+        return order
+    normal = labels.cpu()[order] == NORMAL
+    return order[~normal | (normal.cumsum(0) <= recipe.normal_beats_per_epoch)]
 
 
 def steps_per_epoch(n_beats: int, recipe: Recipe, world_size: int = 1) -> int:

@@ -25,7 +25,7 @@ from ecgkan.data.protocols import BeatSplit
 from ecgkan.errors import CheckpointError, DataError, DataNotFoundError, OutputExistsError
 from ecgkan.evaluation.evaluate import predict_logits
 from ecgkan.models.checkpoint import MODELS, save_checkpoint
-from ecgkan.models.cnn import BeatClassifier
+from ecgkan.models.cnn import BeatClassifier, initialize_convolutions_and_linears
 from ecgkan.training.module import TrainingRun, has_bfloat16
 from ecgkan.training.progress import MetricsTable, TrainingProgress
 from ecgkan.training.recipe import Recipe
@@ -55,17 +55,17 @@ class TrainedModel:
         Epoch (from 0) whose weights were kept.
     epochs : int
         Epochs run.
-    validation_loss, validation_macro_f1 : float
-        Of the kept weights.
+    validation_loss, validation_macro_f1 : float or None
+        Of the kept weights; None without validation beats.
     temperature : float
-        Fitted on the validation set.
+        Fitted on the validation set; 1 without one.
     """
 
     checkpoint: Path
     selected_epoch: int
     epochs: int
-    validation_loss: float
-    validation_macro_f1: float
+    validation_loss: float | None
+    validation_macro_f1: float | None
     temperature: float
 
 
@@ -115,11 +115,15 @@ def train_model(
     DataNotFoundError
         If there is nothing to resume.
     DataError
-        If the run in `out` has another recipe, model or seed.
+        If the run in `out` has another recipe, model or seed, or the recipe chooses by validation beats and there are
+        none.
     """
     if name not in MODELS:
         raise DataError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
-    identity = {"model": name, "seed": seed, "protocol": split.protocol, "recipe": recipe.to_dict()}
+    _check_validation(recipe, split)
+    identity: dict[str, Any] = {"model": name, "seed": seed, "protocol": split.protocol, "recipe": recipe.to_dict()}
+    if split.fold is not None:
+        identity["fold"] = split.fold
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _claim_folder(out, identity, resume=resume)
     if threads is not None:
@@ -129,7 +133,8 @@ def train_model(
     resume_from = _resumable(out) if resume else None
     started = time.monotonic()
     with _quiet_lightning():
-        trainer = _build_trainer(recipe, out, trainer_options or {})
+        unvalidated = {} if len(split.validation) else {"limit_val_batches": 0}
+        trainer = _build_trainer(recipe, out, unvalidated | (trainer_options or {}))
         trainer.fit(run, ckpt_path=resume_from, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -154,12 +159,36 @@ def build_model(name: str, recipe: Recipe, seed: int) -> BeatClassifier:
     torch.manual_seed(seed)
     head: dict[str, Any] = {}
     if name == "cnn_kan":
-        head = {"grid_range": recipe.kan_grid_range, "init": recipe.kan_init}
+        head = {"grid_range": recipe.kan_grid_range, "init": recipe.kan_init} | _head_arguments(name, recipe)
     model = MODELS[name](**head)
+    if recipe.same_encoder_start:
+        torch.manual_seed(seed)
+        initialize_convolutions_and_linears(model.encoder)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p *= recipe.dropout_scale
     return model
+
+
+def _head_arguments(name: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what a model must be built with, where it is not the default, for its weights to fit."""
+    if name != "cnn_kan":
+        return {}
+    asked = {
+        "grid_size": recipe.kan_grid_size,
+        "hidden_features": recipe.kan_hidden_features,
+        "normalization": recipe.kan_normalization,
+    }
+    usual = {"grid_size": 5, "hidden_features": 64, "normalization": "layer"}
+    return {key: value for key, value in asked.items() if value != usual[key]}
+
+
+def _check_validation(recipe: Recipe, split: BeatSplit) -> None:
+    if recipe.needs_validation and len(split.validation) == 0:
+        raise DataError(
+            f"recipe {recipe.name} chooses by validation beats, and this split of protocol {split.protocol} has none; "
+            "expected a fold (--fold), or a recipe with schedule one_cycle, no early stopping, and select_by last"
+        )
 
 
 def _build_run(name: str, recipe: Recipe, seed: int, split: BeatSplit, compile_encoder: bool | None) -> TrainingRun:
@@ -177,15 +206,16 @@ def _build_run(name: str, recipe: Recipe, seed: int, split: BeatSplit, compile_e
 
 
 def _build_trainer(recipe: Recipe, out: Path, options: dict[str, Any]) -> pl.Trainer:
-    monitor, mode = ("validation_loss", "min") if recipe.select_by == "loss" else ("validation_macro_f1", "max")
     every_epoch: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     callbacks: list[Callback] = [
         TrainingProgress(),
         MetricsTable(out / "metrics.csv"),
-        ModelCheckpoint(out, filename=Path(BEST).stem, monitor=monitor, mode=mode, **every_epoch),
         # Lightning's own save_last writes only when a new best was found.
         ModelCheckpoint(out, filename=Path(LAST).stem, **every_epoch),
     ]
+    if recipe.select_by != "last":
+        monitor, mode = ("validation_loss", "min") if recipe.select_by == "loss" else ("validation_macro_f1", "max")
+        callbacks.append(ModelCheckpoint(out, filename=Path(BEST).stem, monitor=monitor, mode=mode, **every_epoch))
     if recipe.early_stopping_patience is not None:
         callbacks.append(
             EarlyStopping("validation_loss", patience=recipe.early_stopping_patience, check_on_train_epoch_end=True)
@@ -235,26 +265,28 @@ def _resumable(out: Path) -> Path | None:
 
 
 def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: float) -> TrainedModel:
-    """Take the best epoch's weights, fit the temperature, and write the model and `run.json`."""
+    """Take the chosen epoch's weights, fit the temperature, and write the model and `run.json`."""
     name = str(identity["model"])
+    kept = out / (LAST if run.recipe.select_by == "last" else BEST)
     try:
-        best = torch.load(out / BEST, map_location="cpu", weights_only=True)
+        best = torch.load(kept, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{out / BEST} is missing: no epoch was finished; train anew") from error
+        raise CheckpointError(f"{kept} is missing: no epoch was finished; train anew") from error
     run.load_state_dict(best["state_dict"])
     run.cpu()
     model = run.kept_model.eval()
     selected = best["history"][-1]
     beats, labels = run._validation
-    temperature = fit_temperature(torch.from_numpy(predict_logits(model, beats.numpy())), labels)
+    validated = len(labels) > 0
+    temperature = fit_temperature(torch.from_numpy(predict_logits(model, beats.numpy())), labels) if validated else 1.0
     training = {
         "recipe": run.recipe.name,
         "recipe_fields": run.recipe.to_dict(),
         "seed": run.seed,
         "selected_epoch": int(selected["epoch"]),
         "validation": {
-            "loss": selected["validation_loss"],
-            "macro_f1": selected["validation_macro_f1"],
+            "loss": selected.get("validation_loss"),
+            "macro_f1": selected.get("validation_macro_f1"),
         },
         "history": run.history,
         "ecgkan": ecgkan.__version__,
@@ -269,6 +301,7 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
         protocol=str(identity["protocol"]),
         temperature=temperature,
         training=training,
+        arguments=_head_arguments(name, run.recipe),
     )
     facts = {"seconds": round(seconds, 1), "processor": platform.processor() or platform.machine()}
     write_json(out / "run.json", identity | {"temperature": temperature} | training | facts)
@@ -276,8 +309,8 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
         checkpoint=path,
         selected_epoch=int(selected["epoch"]),
         epochs=len(run.history),
-        validation_loss=selected["validation_loss"],
-        validation_macro_f1=selected["validation_macro_f1"],
+        validation_loss=selected.get("validation_loss"),
+        validation_macro_f1=selected.get("validation_macro_f1"),
         temperature=temperature,
     )
 

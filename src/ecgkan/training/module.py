@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Tensor
 
 from ecgkan.aami import CLASSES
 from ecgkan.models.cnn import WINDOW_SAMPLES, BeatClassifier
-from ecgkan.training.batches import BeatBatches, epoch_generator, steps_per_epoch
+from ecgkan.training.batches import BeatBatches, beats_per_epoch, class_counts, epoch_generator, steps_per_epoch
 from ecgkan.training.encoder import draw_dropout_masks, encode_for_training
 from ecgkan.training.recipe import Recipe
 
@@ -68,7 +68,9 @@ class TrainingRun(pl.LightningModule):
         self._train = (train_windows, train_labels)
         self._validation = (validation_input, validation_labels)
         self.class_weights: Tensor
-        self.register_buffer("class_weights", class_weights(train_labels, recipe.class_weight_power))
+        self.register_buffer(
+            "class_weights", class_weights(class_counts(train_labels, recipe), recipe.class_weight_power)
+        )
         self.averaged: AveragedModel | None = None
         if recipe.average_decay is not None:
             average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
@@ -115,7 +117,8 @@ class TrainingRun(pl.LightningModule):
             # that a resumed run would miss one step.
             self._plateau = ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
             return optimizer
-        steps = steps_per_epoch(len(self._train[1]), recipe, self.trainer.world_size) * recipe.epochs
+        beats = beats_per_epoch(self._train[1], recipe)
+        steps = steps_per_epoch(beats, recipe, self.trainer.world_size) * recipe.epochs
         # A phase of no steps divides by zero in OneCycleLR, so runs of a few steps warm up for one step at least.
         warmup = max(recipe.warmup_fraction, 2.0 / (steps + 1))
         one_cycle = OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps + 1, pct_start=warmup)
@@ -180,7 +183,7 @@ class TrainingRun(pl.LightningModule):
         metrics = self.trainer.callback_metrics
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         names = ("train_loss", "validation_loss", "validation_macro_f1")
-        figures = {name: float(metrics[name]) for name in names}
+        figures = {name: float(metrics[name]) for name in names if name in metrics}  # without validation, one
         self.history.append({"epoch": self.current_epoch, **figures, "learning_rate": rate})
         self.log("learning_rate", rate)
         if self._plateau is not None:
@@ -216,19 +219,18 @@ def has_bfloat16(device_type: str) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def class_weights(labels: Tensor, power: float) -> Tensor:
-    """Return `(n / (5 n_c)) ** power` for each class: `[5]` float32."""
-    counts = torch.bincount(labels, minlength=len(CLASSES)).double().clamp_min(1)
-    return ((len(labels) / (len(CLASSES) * counts)) ** power).float()
+def class_weights(counts: Tensor, power: float) -> Tensor:
+    """Return `(n / (5 n_c)) ** power` for the beats n_c of each class: `[5]` float32."""
+    return ((counts.sum() / (len(CLASSES) * counts.double().clamp_min(1))) ** power).float()
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Split the parameters into those with weight decay and those without."""
-    if recipe.decay_everything:
+    if recipe.decay_everything and recipe.decay_splines:
         return [{"params": list(model.parameters())}]
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_weight = parameter.ndim >= 2 and not name.endswith("spline_weight")
-        (decayed if is_weight else spared).append(parameter)
+        decays = (recipe.decay_everything or parameter.ndim >= 2) and not name.endswith("spline_weight")
+        (decayed if decays else spared).append(parameter)
     return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]

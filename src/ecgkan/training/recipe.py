@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ecgkan.errors import DataError, DataNotFoundError
-from ecgkan.models.kan import SplineInit
+from ecgkan.models.kan import Normalization, SplineInit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,8 @@ class Recipe:
     decay_everything : bool
         Decay spline coefficients, norms and biases too, as the reference does. Otherwise only convolution,
         linear and base weights are decayed: decay pulls splines towards the zero function, which is no simpler edge.
+    decay_splines : bool
+        False spares the spline coefficients even where everything else decays.
     schedule : {"plateau", "one_cycle"}
         ReduceLROnPlateau(0.5, patience 5) on the validation loss, or one cycle over all steps.
     warmup_fraction : float
@@ -38,10 +40,13 @@ class Recipe:
         Number of epochs, at most.
     early_stopping_patience : int or None
         Stop after so many epochs without a better validation loss.
-    select_by : {"loss", "macro_f1"}
-        Validation figure by which the epoch is chosen.
+    select_by : {"loss", "macro_f1", "last"}
+        Validation figure by which the epoch is chosen; "last" chooses none: a fixed number of epochs, and the only
+        choice without validation beats.
     batch_size : int
         Beats per step.
+    normal_beats_per_epoch : int or None
+        Draw so many N beats anew for each epoch, beside all others; class weights count beats as drawn.
     class_weight_power : float
         Loss weights are `(n / (5 n_c)) ** power`: 1 balances the classes fully, 0 not at all.
     label_smoothing : float
@@ -65,6 +70,12 @@ class Recipe:
         Range of the KAN head's splines.
     kan_init : {"kaiming", "reference"}
         Initialization of the KAN head.
+    kan_grid_size, kan_hidden_features : int
+        Spline intervals and hidden units of the KAN head.
+    kan_normalization : {"layer", "batch"}
+        What stands before the splines of the KAN head.
+    same_encoder_start : bool
+        Draw the encoder's first weights from the seed alone, so that models with different heads start from the same.
 
     Raises
     ------
@@ -77,12 +88,14 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     decay_everything: bool
+    decay_splines: bool = True
     schedule: Literal["plateau", "one_cycle"]
     warmup_fraction: float = 0.2
     epochs: int
     early_stopping_patience: int | None
-    select_by: Literal["loss", "macro_f1"]
+    select_by: Literal["loss", "macro_f1", "last"]
     batch_size: int
+    normal_beats_per_epoch: int | None = None
     class_weight_power: float
     label_smoothing: float = 0.0
     mixup_alpha: float = 0.0
@@ -94,14 +107,19 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     kan_grid_range: tuple[float, float] = (-3.0, 3.0)
     kan_init: SplineInit = "kaiming"
+    kan_grid_size: int = 5
+    kan_hidden_features: int = 64
+    kan_normalization: Normalization = "layer"
+    same_encoder_start: bool = False
 
     def __post_init__(self) -> None:
         choices = {
             "optimizer": ("adam", "adamw"),
             "schedule": ("plateau", "one_cycle"),
-            "select_by": ("loss", "macro_f1"),
+            "select_by": ("loss", "macro_f1", "last"),
             "precision": ("float32", "bfloat16"),
             "kan_init": ("kaiming", "reference"),
+            "kan_normalization": ("layer", "batch"),
         }
         for field, allowed in choices.items():
             self._check(field, f"one of {', '.join(allowed)}", getattr(self, field) in allowed)
@@ -110,6 +128,8 @@ class Recipe:
         self._check("warmup_fraction", "in (0, 1)", 0 < self.warmup_fraction < 1)
         self._check("epochs", ">= 1", self.epochs >= 1)
         self._check("batch_size", ">= 2 (batch norm needs two beats)", self.batch_size >= 2)
+        drawn = self.normal_beats_per_epoch
+        self._check("normal_beats_per_epoch", "None or >= 1", drawn is None or drawn >= 1)
         self._check("label_smoothing", "in [0, 1)", 0 <= self.label_smoothing < 1)
         self._check("mixup_alpha", ">= 0", self.mixup_alpha >= 0)
         self._check("dropout_scale", "in [0, 2]", 0 <= self.dropout_scale <= 2)
@@ -117,11 +137,18 @@ class Recipe:
         self._check("average_decay", "None or in (0, 1)", self.average_decay is None or 0 < self.average_decay < 1)
         self._check("max_shift_samples", "in 0..32", 0 <= self.max_shift_samples <= 32)
         self._check("max_stretch", "in [0, 0.2]", 0 <= self.max_stretch <= 0.2)
+        self._check("kan_grid_size", ">= 1", self.kan_grid_size >= 1)
+        self._check("kan_hidden_features", ">= 1", self.kan_hidden_features >= 1)
         self._check("kan_grid_range", "low < high", self.kan_grid_range[0] < self.kan_grid_range[1])
 
     def _check(self, field: str, expected: str, holds: bool) -> None:
         if not holds:
             raise DataError(f"recipe {self.name}: {field} = {getattr(self, field)!r}, expected {expected}")
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether a choice of this recipe is made on validation beats."""
+        return self.schedule == "plateau" or self.early_stopping_patience is not None or self.select_by != "last"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain JSON values."""
