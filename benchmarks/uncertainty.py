@@ -23,7 +23,7 @@ def main() -> None:
     labels = split.table.labels[split.validation]
     for name in ("cnn_mlp", "cnn_kan"):
         checkpoint = load_checkpoint(name)
-        probabilities = softmax(predict_logits(checkpoint.model, beats) / checkpoint.temperature)
+        probabilities = softmax(predict_logits(checkpoint.beat_model, beats) / checkpoint.temperature)
         wrong = probabilities.argmax(axis=1) != labels
         confidence = probabilities.max(axis=1)
         print(f"\n{name}, {len(labels):,} validation beats, {wrong.sum()} of them wrong ({100 * wrong.mean():.2f} %)\n")

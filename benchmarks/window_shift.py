@@ -39,7 +39,7 @@ def main() -> None:
     print(SHARED_PATIENTS_NOTE)
     print("shift   macro F1      " + "       ".join(CLASSES))
     for name in arguments.checkpoints:
-        model = load_checkpoint(name).model
+        model = load_checkpoint(name).beat_model
         print(name)
         results[name] = {}
         for shift in range(-FURTHEST, FURTHEST + 1, arguments.step):

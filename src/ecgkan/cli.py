@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ecgkan.cli_ec57 import ec57
+from ecgkan.cli_patients import patients_app
 from ecgkan.errors import EcgkanError
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Folder that holds mitdb/ and nstdb/; else ECGKAN_DATA, else the user's cache."),
 ]
 
-ModelFile = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="cnn_kan, cnn_mlp, or a checkpoint file.")]
+ModelFile = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="NAME|PATH", help="patient_kan, patient_mlp, cnn_kan, cnn_mlp, or a checkpoint file."
+    ),
+]
 LeadName = Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")]
 PeaksFrom = Annotated[
     str | None,
@@ -48,6 +54,7 @@ SignalUnits = Annotated[str | None, typer.Option("--units", help="mV, uV or V, f
 
 data_app = typer.Typer(help="Fetch the ECG databases from PhysioNet, and verify them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(patients_app, name="patients")
 
 DatabaseName = Annotated[
     Literal["mitdb", "nstdb"],
@@ -175,7 +182,7 @@ def _fetch_progress() -> Iterator[tuple[Callable[[str], None], Callable[["FetchP
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option("--model", help="cnn_mlp or cnn_kan.")],
+    model: Annotated[str, typer.Option("--model", help="patient_mlp, patient_kan, cnn_mlp or cnn_kan.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of this run: logs, checkpoints, the trained model.")],
     recipe: Annotated[
         str, typer.Option("--recipe", help="reference, best, or a JSON file with recipe fields.")
@@ -209,6 +216,9 @@ def train(
     from ecgkan.training.fit import train_model
     from ecgkan.training.recipe import load_recipe
 
+    if model.startswith("patient_"):
+        _train_for_new_patients(model, Path(recipe), seed, out, resume=resume, threads=threads, data_dir=data_dir)
+        return
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": nodes, "strategy": strategy}
     chosen = load_recipe(recipe)
     split = load_split(protocol, data_dir, fold=fold)
@@ -229,6 +239,24 @@ def train(
         f"(epoch {trained.selected_epoch + 1} of {trained.epochs}), temperature {trained.temperature:.3f}"
     )
     typer.echo(PROTOCOL_NOTES[protocol])
+
+
+def _train_for_new_patients(
+    model: str, recipe: Path, seed: int, out: Path, *, resume: bool, threads: int | None, data_dir: Path | None
+) -> None:
+    from ecgkan.data.protocols import INTER_PATIENT_NOTE
+    from ecgkan.training.patient_runs import train_patient_run
+
+    try:
+        trained = train_patient_run(model, recipe, seed, out, resume=resume, threads=threads, data_dir=data_dir)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted; continue with the same command and --resume (state in {out}).", err=True)
+        raise typer.Exit(1) from None
+    calibrated = (
+        "not calibrated" if trained.calibration is None else f"temperature {trained.calibration.temperature:.3f}"
+    )
+    typer.echo(f"{trained.checkpoint}: {trained.epochs} epochs, {calibrated}")
+    typer.echo(INTER_PATIENT_NOTE)
 
 
 @app.command()

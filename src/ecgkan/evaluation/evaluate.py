@@ -177,8 +177,8 @@ class Evaluation:
                 "order": list(CLASSES),
                 "counts": self.metrics.confusion.tolist(),
             },
-            "reliability": _reliability_as_dict(self.metrics.reliability),
-            "reliability_at_temperature_1": _reliability_as_dict(self.uncalibrated),
+            "reliability": reliability_dict(self.metrics.reliability),
+            "reliability_at_temperature_1": reliability_dict(self.uncalibrated),
         }
 
 
@@ -235,7 +235,7 @@ def evaluate_checkpoint(
     indices = _subset_indices(split, subset)
     _check_fits(checkpoint, split)
     table = split.table
-    logits = predict_logits(checkpoint.model, table.model_input(indices))
+    logits = predict_logits(checkpoint.beat_model, table.model_input(indices))
     if not np.isfinite(logits).all():
         raise CheckpointError(
             f"{checkpoint.path}: the model's logits are NaN or infinite on beats of {split.protocol} ({subset}); "
@@ -253,7 +253,7 @@ def evaluate_checkpoint(
         training=checkpoint.training,
         temperature=checkpoint.temperature,
         parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
-        latency=measure_latency(checkpoint.model) if measure_speed else None,
+        latency=measure_latency(checkpoint.beat_model) if measure_speed else None,
         indices=indices,
         records=table.records[indices],
         samples=table.samples[indices],
@@ -430,7 +430,8 @@ def _classes_as_dict(metrics: Metrics, intervals: Intervals) -> dict[str, Any]:
     }
 
 
-def _reliability_as_dict(bins: Reliability) -> dict[str, Any]:
+def reliability_dict(bins: Reliability) -> dict[str, Any]:
+    """Return a reliability curve as plain values for JSON."""
     return {
         "calibration_error": bins.calibration_error,
         "edges": bins.edges.tolist(),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ecgkan.aami import CLASSES
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, cut_beats, normalize_windows
 from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
+from ecgkan.data.context import SHAPE_WIDTH, beat_context, cut_shapes
 from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
@@ -22,8 +23,7 @@ from ecgkan.inference.annotation import BeatAnnotations, mark_flutter
 if TYPE_CHECKING:
     from ecgkan.data.leads import LeadChoice
     from ecgkan.data.recording import ReferenceAnnotations, SignalSource
-    from ecgkan.models.checkpoint import Checkpoint
-    from ecgkan.models.cnn import BeatClassifier
+    from ecgkan.models.checkpoint import Checkpoint, Classifier
 
 BATCH_SIZE: Final = 128
 """Beats that pass the model at a time: larger batches take more memory and are slower."""
@@ -40,15 +40,16 @@ INVERTED_NOTE: Final = (
 class _Classifier(NamedTuple):
     """A model, ready to be applied."""
 
-    model: "BeatClassifier"
+    model: "Classifier"
     temperature: float
     name: str
     sha256: str
+    in_context: bool
 
 
 def classify(
     recording: "SignalSource | str | Path",
-    model: "str | Path | Checkpoint | BeatClassifier" = "cnn_kan",
+    model: "str | Path | Checkpoint | Classifier" = "cnn_kan",
     *,
     lead: str | int | None = None,
     rpeaks: NDArray[np.integer] | None = None,
@@ -66,8 +67,9 @@ def classify(
     recording : Recording, RecordingFile or path
         Signals in mV at 100 to 2000 Hz, or the path of a file that `read_recording` reads. A file is read piece by
         piece, so that memory does not grow with its length.
-    model : str, path, Checkpoint or BeatClassifier
-        A shipped model (`cnn_kan`, `cnn_mlp`), a checkpoint file, or one already loaded. A bare model, such as
+    model : str, path, Checkpoint or model
+        A shipped model (`patient_kan` and `patient_mlp`, made for new patients; `cnn_kan` and `cnn_mlp`, which see
+        single beats and were tested on known patients), a checkpoint file, or one already loaded. A bare model, such as
         `load_model` returns, carries no temperature: its probabilities are not calibrated.
     lead : str or int, optional
         Lead by name or number; by default MLII by name, else the first. The result says which it was, and why.
@@ -162,7 +164,12 @@ class _Rows:
 
 @dataclass(slots=True)
 class _Results:
-    """What is found block by block; of the signal, only the windows that wait for the model are kept."""
+    """What is found block by block; of the signal, only the windows that wait for the model are kept.
+
+    A model that sees beats in their context waits for all of them: it needs the RR intervals, and which of them reach
+    across a stretch that cannot be read is known only in the end. Until then each beat's shape is kept, and its window,
+    in half precision, for the average beats that are drawn.
+    """
 
     classifier: _Classifier
     batch_size: int
@@ -173,6 +180,8 @@ class _Results:
     unread: list[Stretch] = field(default_factory=list)
     inverted: list[bool] = field(default_factory=list)
     waiting: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, BEFORE + AFTER), dtype=np.float32))
+    shapes: _Rows = field(default_factory=lambda: _Rows(np.float32, SHAPE_WIDTH))
+    drawn: _Rows = field(default_factory=lambda: _Rows(np.float16, BEFORE + AFTER))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
 
     def add(self, block: Block, core: NDArray[np.int64], seen: NDArray[np.int64]) -> None:
@@ -186,6 +195,10 @@ class _Results:
         self.unread += quality.stretches
         if quality.inverted is not None:
             self.inverted.append(quality.inverted)
+        if self.classifier.in_context:
+            self.shapes.append(cut_shapes(block.at_360, block.positions_at_360(core)))
+            self.drawn.append(windows[usable].astype(np.float16))
+            return
         self.waiting = np.concatenate([self.waiting, windows[usable]])
         while len(self.waiting) >= self.batch_size:
             self._classify_batch()
@@ -197,17 +210,30 @@ class _Results:
         np.add.at(self.sums, probabilities.argmax(axis=1), batch)
         self.probabilities.append(probabilities)
 
+    def _classify_in_context(self, rr_s: NDArray[np.float64], usable: NDArray[np.bool_]) -> None:
+        """Put all beats into their context and give those that can be read to the model."""
+        context = beat_context(self.shapes.values(), rr_s, usable)
+        shapes, rhythm, drawn = context.shapes[usable], context.rhythm[usable], self.drawn.values()
+        for start in range(0, len(rhythm), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            probabilities = _probabilities(self.classifier, shapes[batch], rhythm[batch])
+            np.add.at(self.sums, probabilities.argmax(axis=1), drawn[batch])
+            self.probabilities.append(probabilities)
+
     def annotations(
         self, source: "SignalSource", lead: "LeadChoice", origin: str, *, detected: bool
     ) -> BeatAnnotations:
         """Classify what still waits, and put everything together."""
-        if len(self.waiting):
-            self._classify_batch()
-        rpeaks, usable, probabilities = self.rpeaks.values(), self.usable.values(), self.probabilities.values()
+        rpeaks, usable = self.rpeaks.values(), self.usable.values()
         stretches = join_stretches(self.unread)
         noisy = np.array([stretch[:2] for stretch in stretches], dtype=np.int64).reshape(-1, 2)
         inverted = is_inverted(self.inverted, lead.name)
         rr_before_s, rr_after_s = _rr_intervals(rpeaks, source.fs, noisy if detected else noisy[:0])
+        if self.classifier.in_context:
+            self._classify_in_context(rr_before_s, usable)
+        elif len(self.waiting):
+            self._classify_batch()
+        probabilities = self.probabilities.values()
         return BeatAnnotations(
             record=source.name,
             fs=source.fs,
@@ -296,44 +322,46 @@ def _rr_intervals(
     return np.concatenate([end, intervals]), np.concatenate([intervals, end])
 
 
-def _probabilities(classifier: _Classifier, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map z-scored windows `[n, 1, 256]` to calibrated probabilities `[n, 5]`."""
+def _probabilities(classifier: _Classifier, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map a model's input, of n beats, to calibrated probabilities `[n, 5]`."""
     import torch
 
     with torch.inference_mode():
-        logits = classifier.model(torch.from_numpy(windows)).float() / classifier.temperature
+        logits = classifier.model(*map(torch.from_numpy, inputs)).float() / classifier.temperature
         probabilities: NDArray[np.float32] = logits.softmax(dim=1).numpy()
     return probabilities
 
 
-def _load(model: "str | Path | Checkpoint | BeatClassifier") -> _Classifier:
-    from ecgkan.models.checkpoint import Checkpoint, load_checkpoint
-    from ecgkan.models.cnn import BeatClassifier
+def _load(model: "str | Path | Checkpoint | Classifier") -> _Classifier:
+    from ecgkan.models.checkpoint import PATIENT_MODELS, Checkpoint, load_checkpoint
 
-    if isinstance(model, BeatClassifier):
+    if not isinstance(model, str | Path | Checkpoint):
         return _bare(model)
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(model)
     _check_fits(checkpoint)
-    return _Classifier(checkpoint.model, checkpoint.temperature, checkpoint.name, checkpoint.sha256)
+    in_context = checkpoint.name in PATIENT_MODELS
+    return _Classifier(checkpoint.model, checkpoint.temperature, checkpoint.name, checkpoint.sha256, in_context)
 
 
-def _bare(model: "BeatClassifier") -> _Classifier:
-    from ecgkan.models.checkpoint import MODELS
+def _bare(model: "Classifier") -> _Classifier:
+    from ecgkan.models.checkpoint import ALL_MODELS
+    from ecgkan.models.patient import PatientClassifier
 
     if model.training:
         raise DataError("the model is in training mode, which makes its answers random; call model.eval() first")
     if model.num_classes != len(CLASSES):
         raise DataError(f"the model has {model.num_classes} classes; expected {len(CLASSES)}: {' '.join(CLASSES)}")
-    names = {kind: name for name, kind in MODELS.items()}
-    return _Classifier(model, 1.0, names.get(type(model), type(model).__name__), "")
+    names: dict[type, str] = {kind: name for name, kind in ALL_MODELS.items()}
+    in_context = isinstance(model, PatientClassifier)
+    return _Classifier(model, 1.0, names.get(type(model), type(model).__name__), "", in_context)
 
 
 def _check_fits(checkpoint: "Checkpoint") -> None:
     """Refuse a checkpoint made for other windows than this version cuts."""
-    from ecgkan.models.checkpoint import PREPROCESSING
+    from ecgkan.models.checkpoint import expected_preprocessing
 
-    found = {name: checkpoint.preprocessing.get(name) for name in PREPROCESSING if name != "lead"}
-    expected = {name: value for name, value in PREPROCESSING.items() if name != "lead"}
+    expected = {name: value for name, value in expected_preprocessing(checkpoint.name).items() if name != "lead"}
+    found = {name: checkpoint.preprocessing.get(name) for name in expected}
     if found != expected or checkpoint.classes != CLASSES:
         raise CheckpointError(
             f"{checkpoint.path} was trained for classes {checkpoint.classes} and windows {found}, this version of "

@@ -408,7 +408,7 @@ def _open_model(model: "str | Path | Checkpoint | BeatClassifier") -> "tuple[Bea
         name = {kind: name for name, kind in MODELS.items()}.get(type(model), type(model).__name__)
         return _frozen_copy(model), 1.0, name, ""
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(model)
-    return _frozen_copy(checkpoint.model), checkpoint.temperature, checkpoint.name, checkpoint.sha256
+    return _frozen_copy(checkpoint.beat_model), checkpoint.temperature, checkpoint.name, checkpoint.sha256
 
 
 def _frozen_copy(model: "BeatClassifier") -> "BeatClassifier":

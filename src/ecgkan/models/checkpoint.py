@@ -20,14 +20,33 @@ import torch
 
 from ecgkan.aami import CLASSES
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, NORMALIZATION_EPSILON
+from ecgkan.data.context import (
+    AVERAGED_BEATS,
+    BASELINE_S,
+    CONTEXT_FEATURES,
+    LOWPASS_HZ,
+    SHAPE_AFTER,
+    SHAPE_BEFORE,
+    SHAPE_FS,
+)
 from ecgkan.errors import CheckpointError, DataNotFoundError
 from ecgkan.models.cnn import ECGCNN, BeatClassifier
 from ecgkan.models.cnn_kan import ECGCNNWithKAN
+from ecgkan.models.patient import PatientClassifier, PatientKAN, PatientMLP
 
 FORMAT_VERSION: Final = 1
 
 MODELS: Final[dict[str, type[BeatClassifier]]] = {"cnn_mlp": ECGCNN, "cnn_kan": ECGCNNWithKAN}
-"""Model name → class; the shipped checkpoints bear the same names."""
+"""Model of single beats → class; the shipped checkpoints bear the same names."""
+
+PATIENT_MODELS: Final[dict[str, type[PatientMLP] | type[PatientKAN]]] = {
+    "patient_mlp": PatientMLP,
+    "patient_kan": PatientKAN,
+}
+"""Model for new patients → class."""
+
+ALL_MODELS: Final[dict[str, type[BeatClassifier] | type[PatientMLP] | type[PatientKAN]]] = {**PATIENT_MODELS, **MODELS}
+"""Every model that ships, the default first."""
 
 PREPROCESSING: Final[dict[str, Any]] = {
     "fs": BEAT_FS,
@@ -38,6 +57,20 @@ PREPROCESSING: Final[dict[str, Any]] = {
     "lead": "MLII where there is one, else signal 0",
 }
 
+PATIENT_PREPROCESSING: Final[dict[str, Any]] = {
+    "fs": SHAPE_FS,
+    "before": SHAPE_BEFORE,
+    "after": SHAPE_AFTER,
+    "baseline_s": BASELINE_S,
+    "lowpass_hz": LOWPASS_HZ,
+    "averaged_beats": AVERAGED_BEATS,
+    "context": list(CONTEXT_FEATURES),
+    "lead": "MLII where there is one, else signal 0",
+}
+
+Classifier = BeatClassifier | PatientClassifier
+"""Either kind of model."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
@@ -46,8 +79,8 @@ class Checkpoint:
     Attributes
     ----------
     name : str
-        `cnn_mlp` or `cnn_kan`.
-    model : BeatClassifier
+        `cnn_mlp`, `cnn_kan`, `patient_mlp` or `patient_kan`.
+    model : BeatClassifier or PatientClassifier
         In eval mode, on the CPU.
     classes : tuple of str
         Class letters in index order.
@@ -66,7 +99,7 @@ class Checkpoint:
     """
 
     name: str
-    model: BeatClassifier
+    model: Classifier
     classes: tuple[str, ...]
     preprocessing: dict[str, Any]
     protocol: str
@@ -75,14 +108,36 @@ class Checkpoint:
     sha256: str = ""
     path: Path = Path()
 
+    @property
+    def beat_model(self) -> BeatClassifier:
+        """The model, if it is one of single beats.
 
-def load_model(name_or_path: str | Path) -> BeatClassifier:
+        Raises
+        ------
+        CheckpointError
+            If it is one for new patients, which looks at more than a beat.
+        """
+        if isinstance(self.model, PatientClassifier):
+            raise CheckpointError(
+                f"{self.path}: {self.name} looks at beats in their context, here single beats are asked for; use "
+                f"{' or '.join(MODELS)}, or `ecgkan classify` for recordings"
+            )
+        return self.model
+
+
+def load_model(name_or_path: str | Path) -> Classifier:
     """Return a trained model in eval mode.
 
     Parameters
     ----------
     name_or_path : str or path
-        A shipped model (`cnn_mlp`, `cnn_kan`) or a checkpoint file.
+        A shipped model (`patient_kan`, `patient_mlp`, `cnn_kan`, `cnn_mlp`) or a checkpoint file.
+
+    Returns
+    -------
+    BeatClassifier or PatientClassifier
+        The first takes z-scored windows `[batch, 1, 256]`, the second a beat's context
+        (`ecgkan.data.context.BeatContext`); both return logits `[batch, 5]`, class order N S V F Q.
 
     Raises
     ------
@@ -106,14 +161,14 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     contents = _read(path)
     state = contents["model_state"]
     name = contents.get("name") or _guess_model(state, path)
-    if name not in MODELS:
-        raise CheckpointError(f"{path}: unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    if name not in ALL_MODELS:
+        raise CheckpointError(f"{path}: unknown model {name!r}; expected one of {', '.join(ALL_MODELS)}")
     model = _build(name, contents.get("arguments", {}), state, path)
     return Checkpoint(
         name=name,
         model=model,
         classes=tuple(contents.get("classes", CLASSES)),
-        preprocessing=dict(contents.get("preprocessing", PREPROCESSING)),
+        preprocessing=dict(contents.get("preprocessing", expected_preprocessing(name))),
         protocol=str(contents.get("protocol", "unknown")),
         temperature=float(contents.get("temperature", 1.0)),
         training=dict(contents.get("training", {})),
@@ -126,7 +181,7 @@ def save_checkpoint(
     path: Path,
     *,
     name: str,
-    model: BeatClassifier,
+    model: Classifier,
     protocol: str,
     temperature: float,
     training: dict[str, Any],
@@ -147,7 +202,7 @@ def save_checkpoint(
         "arguments": arguments or {},
         "model_state": {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
         "classes": list(CLASSES),
-        "preprocessing": dict(PREPROCESSING),
+        "preprocessing": expected_preprocessing(name),
         "protocol": protocol,
         "temperature": float(temperature),
         "training": training,
@@ -166,6 +221,11 @@ def save_checkpoint(
         raise
 
 
+def expected_preprocessing(name: str) -> dict[str, Any]:
+    """Return what this version does to a signal before a model of that name sees it."""
+    return dict(PATIENT_PREPROCESSING if name in PATIENT_MODELS else PREPROCESSING)
+
+
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """Return the file of a shipped model's name, or the path itself.
 
@@ -174,12 +234,12 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     DataNotFoundError
         If there is no such file.
     """
-    if str(name_or_path) in MODELS:
+    if str(name_or_path) in ALL_MODELS:
         return _shipped_checkpoints() / f"{name_or_path}.pth"
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         raise DataNotFoundError(
-            f"no checkpoint {path}; expected a file, or the name of a shipped model ({', '.join(MODELS)})"
+            f"no checkpoint {path}; expected a file, or the name of a shipped model ({', '.join(ALL_MODELS)})"
         )
     return path
 
@@ -221,6 +281,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _guess_model(state: dict[str, Any], path: Path) -> str:
+    if "encoder.profile" in state:
+        return "patient_kan" if any(key.startswith("kan_head.") for key in state) else "patient_mlp"
     if any(key.startswith("kan_head.") for key in state):
         return "cnn_kan"
     if any(key.startswith("classifier.") for key in state):
@@ -228,12 +290,12 @@ def _guess_model(state: dict[str, Any], path: Path) -> str:
     raise CheckpointError(f"{path}: its weights belong to neither model (no keys kan_head.* or classifier.*)")
 
 
-def _build(name: str, arguments: dict[str, Any], state: dict[str, Any], path: Path) -> BeatClassifier:
+def _build(name: str, arguments: dict[str, Any], state: dict[str, Any], path: Path) -> Classifier:
     try:
-        model = MODELS[name](num_classes=len(CLASSES), **arguments)
+        model = ALL_MODELS[name](num_classes=len(CLASSES), **arguments)
         model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit {MODELS[name].__name__}: {error}") from error
+        raise CheckpointError(f"{path}: its weights do not fit {ALL_MODELS[name].__name__}: {error}") from error
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise CheckpointError(f"{path}: its weights hold NaN or infinite values; training diverged or the file is bad")
     return model.eval()

@@ -228,9 +228,14 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Split the parameters into those with weight decay and those without."""
     if recipe.decay_everything and recipe.decay_splines:
         return [{"params": list(model.parameters())}]
+    return split_by_decay(model, decay_vectors=recipe.decay_everything)
+
+
+def split_by_decay(model: nn.Module, *, decay_vectors: bool = False) -> list[dict[str, Any]]:
+    """Spare spline coefficients from weight decay, and, unless asked otherwise, biases and norms: optimizer groups."""
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        decays = (recipe.decay_everything or parameter.ndim >= 2) and not name.endswith("spline_weight")
+        decays = (decay_vectors or parameter.ndim >= 2) and not name.endswith("spline_weight")
         (decayed if decays else spared).append(parameter)
     return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]

@@ -1,0 +1,145 @@
+"""Run a training of a model for new patients: DS1 in, checkpoint out, resumable after any interruption."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ecgkan
+from ecgkan.data.context_table import load_training_context
+from ecgkan.errors import DataError, DataNotFoundError, OutputExistsError
+from ecgkan.models.checkpoint import save_checkpoint
+from ecgkan.training.calibration import Calibration
+from ecgkan.training.fit import write_json
+from ecgkan.training.patient_recipe import load_patient_recipe
+from ecgkan.training.patients import STATE, load_noise, train_patient_model
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPatientModel:
+    """What a finished run leaves behind.
+
+    Attributes
+    ----------
+    checkpoint : Path
+        The model, ready for `load_model`.
+    epochs : int
+        Epochs run.
+    calibration : Calibration or None
+        From the recipe's cross-validation; None if there was none, and probabilities are not calibrated.
+    """
+
+    checkpoint: Path
+    epochs: int
+    calibration: Calibration | None
+
+
+def validation_file(recipe: Path, name: str) -> Path:
+    """Return the file of a recipe's cross-validation for one model, beside the recipe."""
+    return recipe.with_name(f"{recipe.stem}-{name}-validation.json")
+
+
+def read_calibration(recipe: Path, name: str) -> Calibration | None:
+    """Read the calibration that a recipe's cross-validation fitted, if it has been run."""
+    file = validation_file(recipe, name)
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())["calibration"]
+    return Calibration(float(found["temperature"]), tuple(map(float, found["class_shift"])))
+
+
+def train_patient_run(
+    name: str,
+    recipe: Path,
+    seed: int,
+    out: Path,
+    *,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    threads: int | None = None,
+    report: Callable[[int, float], None] | None = None,
+) -> TrainedPatientModel:
+    """Train a model on all of DS1 and write it to a folder.
+
+    `out` receives `recipe.json`, `last.ckpt` (after every epoch), and in the end `<name>.pth` and `run.json`.
+
+    Parameters
+    ----------
+    name : str
+        `patient_mlp` or `patient_kan`.
+    recipe : Path
+        JSON file with the fields of `PatientRecipe`; the calibration is that of its cross-validation.
+    seed : int
+        See `train_patient_model`.
+    out : Path
+        Folder of this run.
+    resume : bool
+        Continue the run found in `out`.
+
+    Raises
+    ------
+    OutputExistsError
+        If `out` holds a run already and `resume` is not set.
+    DataNotFoundError
+        If there is nothing to resume.
+    DataError
+        If the run in `out` is another one.
+    """
+    chosen = load_patient_recipe(recipe)
+    identity: dict[str, Any] = {"model": name, "seed": seed, "protocol": "inter-patient", "recipe": chosen.to_dict()}
+    _claim(out, identity, resume=resume)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    history: list[dict[str, float]] = []
+
+    def note(epoch: int, loss: float) -> None:
+        history.append({"epoch": epoch, "train_loss": loss})
+        if report is not None:
+            report(epoch, loss)
+
+    started = time.monotonic()
+    table, noise = load_training_context(data_dir), load_noise(data_dir)
+    model = train_patient_model(name, chosen, seed, table, noise, state=out / STATE, report=note)
+    calibration = read_calibration(recipe, name)
+    if calibration is not None:
+        model.class_shift.copy_(torch.tensor(calibration.class_shift))
+    training = {
+        "recipe": chosen.name,
+        "recipe_fields": chosen.to_dict(),
+        "seed": seed,
+        "history": history,
+        "calibrated": calibration is not None,
+        "ecgkan": ecgkan.__version__,
+        "torch": str(torch.__version__),
+    }
+    path = out / f"{name}.pth"
+    temperature = 1.0 if calibration is None else calibration.temperature
+    save_checkpoint(path, name=name, model=model, protocol="inter-patient", temperature=temperature, training=training)
+    facts = {"seconds": round(time.monotonic() - started, 1), "processor": platform.processor() or platform.machine()}
+    write_json(out / "run.json", identity | {"temperature": temperature} | training | facts)
+    return TrainedPatientModel(checkpoint=path, epochs=chosen.epochs, calibration=calibration)
+
+
+def _claim(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    """Note the run's identity in its folder, or check that the folder holds this very run."""
+    file = out / "recipe.json"
+    if not file.is_file():
+        if resume:
+            raise DataNotFoundError(f"nothing to resume in {out}; run without --resume first")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, identity)
+        return
+    if not resume:
+        raise OutputExistsError(f"{out} holds a training run already; use --resume to continue it, or another folder")
+    found = json.loads(file.read_text())
+    for key, expected in identity.items():
+        if found.get(key) != expected:
+            raise DataError(
+                f"{file}: the run in this folder has {key} {found.get(key)!r}, expected {expected!r}; resume with the "
+                "same model, recipe and seed, or train into another folder"
+            )
