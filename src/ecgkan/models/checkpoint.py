@@ -59,6 +59,8 @@ class Checkpoint:
         Divides the logits before the softmax, so that probabilities are calibrated; 1 if not fitted.
     training : dict
         Recipe, seed, selected epoch, validation figures and history, as far as known.
+    arguments : dict
+        Keyword arguments the model was built with beyond the number of classes.
     sha256 : str
         Of the file.
     path : Path
@@ -72,6 +74,7 @@ class Checkpoint:
     protocol: str
     temperature: float
     training: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     path: Path = Path()
 
@@ -117,6 +120,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         protocol=str(contents.get("protocol", "unknown")),
         temperature=float(contents.get("temperature", 1.0)),
         training=dict(contents.get("training", {})),
+        arguments=dict(contents.get("arguments", {})),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         path=path,
     )

@@ -163,10 +163,10 @@ def fit_symbolic(z: Tensor, values: Tensor, weights: Tensor | None = None) -> tu
     return tuple(sorted(fits, key=lambda fit: -fit.score))
 
 
-_ROUNDS: Final = 12
-_SLOPES: Final = torch.logspace(-1.0, 1.0, 25, dtype=torch.float64)
+_ROUNDS: Final = 9
+_SLOPES: Final = torch.logspace(-1.0, 1.0, 17, dtype=torch.float64)
 """Inner slopes tried first, per standard deviation of z."""
-_SHIFTS: Final = torch.linspace(-3.0, 3.0, 25, dtype=torch.float64)
+_SHIFTS: Final = torch.linspace(-3.0, 3.0, 19, dtype=torch.float64)
 """Where the shape's centre is tried first, in standard deviations of z from its mean."""
 
 
