@@ -18,7 +18,7 @@ from ecgkan.errors import CheckpointError, DataError, OutputExistsError
 from ecgkan.evaluation.evaluate import evaluate_checkpoint
 from ecgkan.models.checkpoint import MODELS, load_checkpoint, save_checkpoint
 from ecgkan.models.kan import KANHead
-from ecgkan.models.kan_edges import edge_importance, refine_head, strongest_edges
+from ecgkan.models.kan_edges import edge_importance, prune_edges, refine_head, strongest_edges
 from ecgkan.studies.kan_edges import folder as folder_module
 from ecgkan.studies.kan_edges.figures import edges_figure, pruning_figure
 from ecgkan.studies.kan_edges.folder import explain_model, validation_features
@@ -190,6 +190,7 @@ def test_the_refined_model_loads_and_computes_the_same(explained, checkpoints, s
     assert difference < 1e-4 * before.abs().max()
     assert document["refinement"]["changed_beats"] == 0
     assert refined.temperature == 1.5
+    assert refined.training["original"] == {"seed": 3}
     assert refined.training["derived_from"] == load_checkpoint(checkpoints["cnn_kan"]).sha256
 
 
@@ -249,7 +250,10 @@ def test_errors_have_their_exit_status(monkeypatch, capsys, tmp_path, arguments,
 
 def test_the_committed_page_is_the_shipped_models():
     text = (DOCS / "kan-edges.md").read_text()
-    assert f"Weights {load_checkpoint('cnn_kan').sha256[:16]};" in text
+    checkpoint = load_checkpoint("cnn_kan")
+    assert f"Weights {checkpoint.sha256[:16]};" in text
+    row = next(line for line in text.splitlines() if line.startswith("| 100 % | 16,704 |"))
+    assert f"{checkpoint.training['validation']['macro_f1']:.4f}" in row, "what training itself measured on these beats"
     for image in ("images/kan-edges.png", "images/kan-edges-pruning.png"):
         assert image in text
         assert (DOCS / image).stat().st_size < 200_000
@@ -262,7 +266,7 @@ def test_the_shipped_head_needs_few_of_its_edges(data_dir):
     head, labels = checkpoint.model.kan_head, some.table.labels[some.validation]
     features = validation_features(checkpoint, some)
     weights = torch.from_numpy(1 / np.bincount(labels)[labels])
-    pruned = folder_module.prune_edges(head, strongest_edges(edge_importance(head, features, weights), 0.3))
+    pruned = prune_edges(head, strongest_edges(edge_importance(head, features, weights), 0.3))
     full = score_head(head, features, labels).accuracy
     assert full > 0.98
     assert score_head(pruned, features, labels).accuracy > full - 0.01

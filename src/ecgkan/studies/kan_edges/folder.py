@@ -210,7 +210,7 @@ def _write(
 
 
 def _save_derived(path: Path, checkpoint: Checkpoint, head: KANHead, how: Mapping[str, Any]) -> None:
-    """Save a model with another head; it keeps its temperature and tells what it came from."""
+    """Save a model with another head; it keeps its temperature, and says what it came from and how that was trained."""
     layer = head.kan1
     grid = {
         "grid_size": layer.grid.shape[-1] - 2 * layer.spline_order - 1,
@@ -222,7 +222,7 @@ def _save_derived(path: Path, checkpoint: Checkpoint, head: KANHead, how: Mappin
         model=with_head(checkpoint.model, head),
         protocol=checkpoint.protocol,
         temperature=checkpoint.temperature,
-        training=checkpoint.training | {"derived_from": checkpoint.sha256, **how},
+        training={"derived_from": checkpoint.sha256, **how, "original": checkpoint.training},
         arguments=checkpoint.arguments | grid,
     )
 

@@ -55,7 +55,7 @@ def _edges_section(image: str) -> str:
         "class's logit varies: the standard deviation over the beats. A hidden unit passes its worth on to its own "
         "edges, each in the ratio of the edge's standard deviation to the unit's (the edge scores of KAN 2.0, "
         "arXiv:2408.10205). Every class counts as much as any other in these standard deviations, however many beats "
-        "it has: counted by beats, edges that only F needs would hardly be worth anything.",
+        "it has: counted by beats, the most frequent class would decide almost alone.",
         "Where the two densities below a function lie apart, the input tells the class from the others, and the "
         "function says what the class gains or loses by it. The functions are drawn where 99.8 % of the beats lie. One "
         "beat's own place on them: `ecgkan explain RECORD --beat TIME_S` (docs/evidence.md).",
