@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from ecgkan.cli import app
 
-COMMANDS = ("demo", "data", "train", "evaluate", "compare", "classify", "ec57")
+COMMANDS = ("demo", "data", "train", "evaluate", "compare", "classify", "explain", "ec57")
 
 
 def ecgkan(*arguments: str, data_dir: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -503,11 +503,22 @@ def demo(
 
 @app.command()
 def explain(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A recording, in any format that classify reads.")],
-    beat: Annotated[
-        float, typer.Option("--beat", metavar="TIME_S", help="The beat nearest to this time, seconds from the start.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORD|MODEL",
+            help="A recording in any format that classify reads, with --beat; or a model with a KAN head: cnn_kan, or "
+            "a checkpoint file (.pth).",
+            show_default=False,
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The figure: .png, .pdf or .svg.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE|DIR", help="Of a beat the figure (.png, .pdf, .svg); else a folder.")
+    ],
+    beat: Annotated[
+        float | None,
+        typer.Option("--beat", metavar="TIME_S", help="The beat nearest to this time, seconds from the start."),
+    ] = None,
     model: ModelFile = "cnn_kan",
     target: Annotated[
         str | None, typer.Option("--class", metavar="N|S|V|F|Q", help="Explain this class; else the model's own.")
@@ -516,18 +527,56 @@ def explain(
     annotator: PeaksFrom = None,
     fs: SamplingRate = None,
     units: SignalUnits = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier figure.")] = False,
+    refine: Annotated[
+        int | None,
+        typer.Option("--refine", min=1, metavar="N", help="Save the model on a grid of N intervals as well."),
+    ] = None,
+    prune: Annotated[
+        float | None,
+        typer.Option(
+            "--prune", min=0, max=1, metavar="SHARE", help="Save the model with this share of its edges as well."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.md", help="Write the page here too, its figures into images/ beside it."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier explanation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evidence as JSON and nothing else.")] = False,
 ) -> None:
-    """Explain a beat: which samples, features and learned functions moved the decision, as a figure.
+    """Explain a beat: which samples, features and learned functions moved the decision. Or explain a KAN head.
 
-    Example: `ecgkan explain mitdb/208 --beat 31.5 --annotator atr --out beat.png`
+    A model with a KAN head is explained as a whole, on validation beats: the learned functions of its strongest edges,
+    accuracy as edges are pruned, formulas for the edges that matter, and its splines on a finer grid.
+
+    Examples: `ecgkan explain mitdb/208 --beat 31.5 --annotator atr --out beat.png`,
+    `ecgkan explain cnn_kan --out edges`,
+    `ecgkan explain cnn_kan --out edges --refine 10 --prune 0.3`
     """
+    of_beat = {"--class": target, "--lead": lead, "--annotator": annotator, "--fs": fs, "--units": units}
+    of_beat["--model"] = None if model == "cnn_kan" else model
+    of_model = {"--refine": refine, "--prune": prune, "--report": report, "--data-dir": data_dir}
+    _refuse_options(of_beat if beat is None else of_model, "a model" if beat is None else "a beat (--beat)")
+    if beat is None:
+        _explain_model(
+            source,
+            out,
+            refine=refine,
+            prune=prune,
+            report=report,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
     from ecgkan.inference.console import make_console, print_evidence
     from ecgkan.inference.evidence import explain_to_file
 
     evidence = explain_to_file(
-        record,
+        source,
         beat,
         out,
         model=model,
@@ -542,6 +591,51 @@ def explain(
         typer.echo(json.dumps(evidence.to_dict(), allow_nan=False))
     else:
         print_evidence(make_console(), evidence, out)
+
+
+def _refuse_options(options: Mapping[str, object], explained: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"does not go with {explained}; leave it out", param_hint=name)
+
+
+def _explain_model(
+    source: str,
+    out: Path,
+    *,
+    refine: int | None,
+    prune: float | None,
+    report: Path | None,
+    data_dir: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from ecgkan.inference.console import make_console
+    from ecgkan.models.checkpoint import MODELS
+    from ecgkan.studies.kan_edges.folder import explain_model
+    from ecgkan.studies.kan_edges.page import print_study
+
+    if source not in MODELS and Path(source).suffix not in (".pth", ".pt"):
+        raise typer.BadParameter(
+            f"missing: of the recording {source} one beat is explained; give its time, or name a model "
+            f"({', '.join(MODELS)}, or a checkpoint file .pth) instead",
+            param_hint="--beat",
+        )
+    with _status() as announce:
+        explained = explain_model(
+            source,
+            out,
+            refine=refine,
+            prune=prune,
+            report=report,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            announce=announce,
+        )
+    if as_json:
+        typer.echo(json.dumps(explained.to_dict(), allow_nan=False))
+    else:
+        print_study(make_console(), explained.study, explained.model, explained.files)
 
 
 app.command("ec57")(ec57)

@@ -1,7 +1,7 @@
 """What `ecgkan evaluate` prints: figures with intervals, classes, confusion, and the reference's table beside ours."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ecgkan.aami import CLASSES
@@ -14,6 +14,13 @@ from ecgkan.evaluation.published import PublishedModel
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def print_report(console: "Console", evaluations: Sequence[Evaluation]) -> None:

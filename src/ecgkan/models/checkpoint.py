@@ -92,6 +92,8 @@ class Checkpoint:
         Divides the logits before the softmax, so that probabilities are calibrated; 1 if not fitted.
     training : dict
         Recipe, seed, selected epoch, validation figures and history, as far as known.
+    arguments : dict
+        Keyword arguments the model was built with beyond the number of classes.
     sha256 : str
         Of the file.
     path : Path
@@ -105,6 +107,7 @@ class Checkpoint:
     protocol: str
     temperature: float
     training: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     path: Path = Path()
 
@@ -172,6 +175,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         protocol=str(contents.get("protocol", "unknown")),
         temperature=float(contents.get("temperature", 1.0)),
         training=dict(contents.get("training", {})),
+        arguments=dict(contents.get("arguments", {})),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         path=path,
     )

@@ -22,7 +22,7 @@ from ecgkan.evaluation.ec57 import (
     match_beats,
     total,
 )
-from ecgkan.studies.results_page import markdown_table
+from ecgkan.evaluation.tables import markdown_table
 from ecgkan.training.fit import write_json
 
 Detector = Callable[[Path], NDArray[np.int64]]

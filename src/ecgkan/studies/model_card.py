@@ -5,8 +5,9 @@ from typing import Any, Final
 from ecgkan.aami import CLASS_MEANINGS, CLASSES
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE
 from ecgkan.evaluation.evaluate import MODEL_TITLES
+from ecgkan.evaluation.tables import markdown_table
 from ecgkan.studies.random_split import Run, over_seeds
-from ecgkan.studies.results_page import FIGURES, OVERALL, figure_of, markdown_table
+from ecgkan.studies.results_page import FIGURES, OVERALL, figure_of
 
 HEADS: Final = {
     "cnn_mlp": ("ECGCNN", "an MLP head (256 → 128 → 64 → 5)"),

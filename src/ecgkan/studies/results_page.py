@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from ecgkan.aami import CLASSES
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE
 from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.published import LATENCY_MARK, PUBLISHED, PublishedModel
+from ecgkan.evaluation.tables import markdown_table
 from ecgkan.studies.random_split import SEEDS, MeanAndSd, Run, StudyFolders, load_results, over_seeds
 
 OVERALL: Final = {
@@ -46,13 +47,6 @@ def results_page(folders: StudyFolders, shipped: dict[str, Any]) -> str:
         _scorings_section(folders, scorings),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table."""
-    header = list(header)
-    lines = [header, ["---"] * len(header), *(list(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _published(model: str) -> PublishedModel:

@@ -1,0 +1,1 @@
+"""A trained KAN head, edge by edge: learned functions, pruning, formulas, finer grids; see docs/kan-edges.md."""

@@ -1,0 +1,274 @@
+"""`ecgkan explain MODEL`: the study against direct computation, its files, its refusals, and the committed page."""
+
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ecgkan.aami import CLASSES
+from ecgkan.cli import app, main
+from ecgkan.data.protocols import MARGIN, BeatSplit, BeatTable, load_split
+from ecgkan.errors import CheckpointError, DataError, OutputExistsError
+from ecgkan.evaluation.evaluate import evaluate_checkpoint
+from ecgkan.models.checkpoint import MODELS, load_checkpoint, save_checkpoint
+from ecgkan.models.kan import KANHead
+from ecgkan.models.kan_edges import edge_importance, prune_edges, refine_head, strongest_edges
+from ecgkan.studies.kan_edges import folder as folder_module
+from ecgkan.studies.kan_edges.figures import edges_figure, pruning_figure
+from ecgkan.studies.kan_edges.folder import explain_model, validation_features
+from ecgkan.studies.kan_edges.study import EdgeStudy, PruningPoint, _last_within, score_head, study_edges
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def split() -> BeatSplit:
+    """400 noisy beats, a class to each height of the R peak; 100 to validate."""
+    labels = np.arange(400) % 5
+    windows = np.random.default_rng(0).normal(0, 0.5, (400, 256 + 2 * MARGIN)).astype(np.float32)
+    windows[:, MARGIN + 120 : MARGIN + 136] += 2 * labels[:, None] - 3
+    table = BeatTable(windows, labels, np.repeat(["100", "208"], 200), np.arange(400) * 300 + 200)
+    return BeatSplit("random-split", table, np.arange(200), np.arange(200, 300), np.arange(300, 400))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, split) -> dict[str, Path]:
+    """Untrained models of both kinds that have seen enough beats to tell them apart."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    files = {name: folder / f"{name}.pth" for name in MODELS}
+    beats = torch.from_numpy(split.table.model_input(split.train[:64]))
+    for name, path in files.items():
+        torch.manual_seed(3)
+        model = MODELS[name]()
+        with torch.no_grad():
+            for _ in range(12):
+                model(beats)
+        save_checkpoint(path, name=name, model=model, protocol="random-split", temperature=1.5, training={"seed": 3})
+    return files
+
+
+@pytest.fixture(scope="module")
+def explained(checkpoints, split, tmp_path_factory) -> tuple[dict, Path, str]:
+    """The command run once: its JSON, its folder, and what it said."""
+    out = tmp_path_factory.mktemp("explained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module, "load_split", lambda *_: split)
+        options = ["--refine", "10", "--prune", "0.25", "--report", str(out / "docs" / "page.md")]
+        arguments = ["explain", str(checkpoints["cnn_kan"]), "--out", str(out / "edges"), *options, "--json"]
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output), out, result.output
+
+
+def logits_of(path: Path, split: BeatSplit) -> torch.Tensor:
+    with torch.no_grad():
+        return load_checkpoint(path).model(torch.from_numpy(split.table.model_input(split.validation)))
+
+
+# --- what the study says ---------------------------------------------------------------------------------------------
+
+
+def test_with_all_edges_the_figures_are_the_evaluations(explained, checkpoints, split):
+    document = explained[0]
+    evaluation = evaluate_checkpoint(
+        load_checkpoint(checkpoints["cnn_kan"]), split, subset="validation", resamples=20, measure_speed=False
+    )
+    full = document["pruning"][0]
+    assert (full["accuracy"], full["macro_f1"]) == (evaluation.metrics.accuracy, evaluation.metrics.macro_f1)
+    assert full["edges"] == 256 * 64 + 64 * 5
+    assert (full["random_accuracy"], full["random_macro_f1"]) == (full["accuracy"], full["macro_f1"])
+    assert document["beats"] == len(split.validation)
+    assert document["subset"] == "validation"
+
+
+def test_the_strongest_edges_of_each_class_are_named(explained, checkpoints, split):
+    checkpoint = load_checkpoint(checkpoints["cnn_kan"])
+    labels = split.table.labels[split.validation]
+    weights = torch.from_numpy(1 / np.bincount(labels)[labels])
+    importance = edge_importance(checkpoint.model.kan_head, validation_features(checkpoint, split), weights)
+    for place, letter in enumerate(CLASSES):
+        edges = [edge for edge in explained[0]["edges"] if edge["letter"] == letter]
+        assert [edge["layer"] for edge in edges] == ["kan2"] * 4 + ["kan1"] * 2
+        assert [edge["input"] for edge in edges[:4]] == importance.second[place].argsort(descending=True)[:4].tolist()
+        assert edges[4]["worth"] == pytest.approx(float(importance.first[place].max()))
+        for edge in edges:
+            assert edge["worth"] > 0
+            assert 0 <= edge["fit"]["r2"] <= 1 + 1e-9
+
+
+def test_edges_drawn_are_those_of_the_layer(explained, checkpoints):
+    head = load_checkpoint(checkpoints["cnn_kan"]).model.kan_head
+    for edge in explained[0]["edges"]:
+        layer = getattr(head, edge["layer"])
+        z = torch.tensor(edge["curve_z"], dtype=torch.float32)[:, None].expand(-1, layer.in_features)
+        expected = layer.edge_functions(z)[:, edge["output"], edge["input"]].detach()
+        np.testing.assert_allclose(edge["curve_value"], expected.numpy(), atol=1e-5)
+
+
+def test_the_point_marked_is_the_last_before_the_figures_fall():
+    def point(share: float, accuracy: float, macro_f1: float) -> PruningPoint:
+        return PruningPoint(share, 0, accuracy, macro_f1, (), 0.0, 0.0)
+
+    points = [point(1, 0.99, 0.95), point(0.5, 0.986, 0.951), point(0.3, 0.99, 0.944), point(0.2, 0.99, 0.95)]
+    assert _last_within(points, 0.005).share == 0.5
+    assert _last_within(points, 0.1).share == 0.2
+    assert _last_within(points[:1], 0.005).share == 1
+
+
+def small_study(**options) -> EdgeStudy:
+    torch.manual_seed(0)
+    head = KANHead(6, 5, 5).eval()
+    labels = np.arange(200) % 5
+    features = torch.randn(200, 6) + torch.from_numpy(labels)[:, None] * torch.linspace(-1, 1, 6)
+    return study_edges(head, features, labels, shares=(1.0, 0.5), **options)
+
+
+def test_any_head_can_be_studied_and_its_features_may_have_names():
+    names = ["RR ratio", "QRS width", "p", "q", "r", "s"]
+    study = small_study(feature_names=names, grid_size=7)
+    assert {edge.input_name for edge in study.edges if edge.layer == "kan1"} <= set(names)
+    assert study.refinement.spline_difference > 1e-6, "7 intervals do not hold the knots of 5"
+    assert study.pruning[1].edges == round(0.5 * (6 * 5 + 5 * 5))
+    figure = edges_figure(study, title="t")
+    assert len(figure.axes) == 2 * 6 * 5
+    assert all(axes.get_title(loc="left") for axes in figure.axes[::2])
+    panels = pruning_figure(study, title="t").axes
+    assert [line.get_label() for line in panels[1].lines[:5]] == [f"F1 {letter}" for letter in CLASSES]
+    np.testing.assert_allclose(panels[0].lines[0].get_ydata(), [point.accuracy for point in study.pruning])
+    with pytest.raises(DataError, match="6 features and 1 names"):
+        small_study(feature_names=["one"])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_those_named(explained):
+    document, out, _ = explained
+    names = ["cnn_kan-grid10.pth", "cnn_kan-pruned.pth", "edges.png", "kan-edges.md"]
+    names += ["pruning.csv", "pruning.png", "symbolic.csv"]
+    assert sorted(path.name for path in (out / "edges").iterdir()) == names
+    written = sorted(str(path) for path in out.rglob("*") if path.is_file())
+    assert written == sorted(document["files"])
+    for image in ("edges/edges.png", "docs/images/page.png", "docs/images/page-pruning.png"):
+        assert (out / image).read_bytes().startswith(b"\x89PNG")
+        assert (out / image).stat().st_size < 200_000
+    with (out / "edges" / "pruning.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["share_kept"]) for row in rows] == [point["share"] for point in document["pruning"]]
+    with (out / "edges" / "symbolic.csv").open() as stream:
+        assert [row["formula"] for row in csv.DictReader(stream)] == [
+            edge["fit"]["formula"] for edge in document["edges"]
+        ]
+
+
+def test_the_page_names_its_command_and_its_images(explained):
+    document, out, _ = explained
+    for page, images in (
+        (out / "edges" / "kan-edges.md", ("edges.png", "pruning.png")),
+        (out / "docs" / "page.md", ("images/page.png", "images/page-pruning.png")),
+    ):
+        text = page.read_text()
+        assert "`ecgkan explain " in text
+        assert document["note"] in text
+        assert all((page.parent / image).is_file() and f"]({image})" in text for image in images)
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert all(row.replace(r"\|", "").count("|") in (8, 12) for row in rows)
+
+
+def test_the_refined_model_loads_and_computes_the_same(explained, checkpoints, split):
+    document, out, _ = explained
+    refined = load_checkpoint(out / "edges" / "cnn_kan-grid10.pth")
+    assert refined.arguments["grid_size"] == refined.model.kan_head.kan1.spline_weight.shape[-1] - 3 == 16
+    before = logits_of(checkpoints["cnn_kan"], split)
+    difference = (logits_of(refined.path, split) - before).abs().max()
+    assert difference < 1e-4 * before.abs().max()
+    assert document["refinement"]["changed_beats"] == 0
+    assert refined.temperature == 1.5
+    assert refined.training["original"] == {"seed": 3}
+    assert refined.training["derived_from"] == load_checkpoint(checkpoints["cnn_kan"]).sha256
+
+
+def test_the_pruned_model_loads_and_has_that_many_edges(explained, split):
+    document, out, _ = explained
+    pruned = load_checkpoint(out / "edges" / "cnn_kan-pruned.pth")
+    left = sum(
+        int(((layer.base_weight != 0) | (layer.spline_weight != 0).any(-1)).sum())
+        for layer in (pruned.model.kan_head.kan1, pruned.model.kan_head.kan2)
+    )
+    point = next(point for point in document["pruning"] if point["share"] == 0.25)
+    assert left == point["edges"] == pruned.training["edges_kept"]
+    metrics = score_head(
+        pruned.model.kan_head, validation_features(pruned, split), split.table.labels[split.validation]
+    )
+    assert metrics.macro_f1 == point["macro_f1"]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_explained_is_refused_before_anything_is_computed(checkpoints, tmp_path):
+    with pytest.raises(CheckpointError, match=r"is a CNN\+MLP and has no KAN head"):
+        explain_model(str(checkpoints["cnn_mlp"]), tmp_path / "out")
+    with pytest.raises(DataError, match="5 intervals; --refine 3"):
+        explain_model(str(checkpoints["cnn_kan"]), tmp_path / "out", refine=3)
+    (tmp_path / "pruning.csv").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"pruning\.csv exists"):
+        explain_model(str(checkpoints["cnn_kan"]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pruning.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["mitdb/208", "--out", "beat.png"], 2, "one beat is explained; give its time"),
+        (["cnn_kan", "--out", "edges", "--lead", "II"], 2, "--lead"),
+        (["cnn_kan", "--out", "edges", "--model", "cnn_mlp"], 2, "--model"),
+        (["mitdb/208", "--beat", "3", "--out", "beat.png", "--refine", "10"], 2, "--refine"),
+        (["cnn_kan", "--out", "edges", "--prune", "1.5"], 2, "--prune"),
+        (["cnn_mlp", "--out", "edges"], 1, "has no KAN head"),
+        (["nothing.pth", "--out", "edges"], 1, "no checkpoint nothing.pth"),
+    ],
+)
+def test_errors_have_their_exit_status(monkeypatch, capsys, tmp_path, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ecgkan", "explain", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == status
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+# --- the shipped model -----------------------------------------------------------------------------------------------
+
+
+def test_the_committed_page_is_the_shipped_models():
+    text = (DOCS / "kan-edges.md").read_text()
+    checkpoint = load_checkpoint("cnn_kan")
+    assert f"Weights {checkpoint.sha256[:16]};" in text
+    row = next(line for line in text.splitlines() if line.startswith("| 100 % | 16,704 |"))
+    assert f"{checkpoint.training['validation']['macro_f1']:.4f}" in row, "what training itself measured on these beats"
+    for image in ("images/kan-edges.png", "images/kan-edges-pruning.png"):
+        assert image in text
+        assert (DOCS / image).stat().st_size < 200_000
+
+
+def test_the_shipped_head_needs_few_of_its_edges(data_dir):
+    split = load_split("random-split", data_dir)
+    some = replace(split, validation=split.validation[:2000])
+    checkpoint = load_checkpoint("cnn_kan")
+    head, labels = checkpoint.model.kan_head, some.table.labels[some.validation]
+    features = validation_features(checkpoint, some)
+    weights = torch.from_numpy(1 / np.bincount(labels)[labels])
+    pruned = prune_edges(head, strongest_edges(edge_importance(head, features, weights), 0.3))
+    full = score_head(head, features, labels).accuracy
+    assert full > 0.98
+    assert score_head(pruned, features, labels).accuracy > full - 0.01
+    with torch.no_grad():
+        assert (refine_head(head, 10)(features) - head(features)).abs().max() < 1e-4
