@@ -136,7 +136,7 @@ def kan_head_of(checkpoint: Checkpoint) -> KANHead:
 def validation_features(checkpoint: Checkpoint, split: BeatSplit) -> Tensor:
     """Return the input of a model's head at the validation beats of a protocol: `[n, features]` float32."""
     beats = torch.from_numpy(split.table.model_input(split.validation))
-    return in_batches(checkpoint.model.get_features, beats, size=BATCH_SIZE)
+    return in_batches(checkpoint.beat_model.get_features, beats, size=BATCH_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
