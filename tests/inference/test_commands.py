@@ -172,6 +172,18 @@ def test_what_is_printed_of_a_long_recording():
     assert max(map(len, lines)) <= 100
 
 
+def test_episodes_of_flutter_are_listed_the_longest_of_many():
+    flutter = 100_000 + np.arange(20)[:, None] * 10_000 + np.array([0, 360])
+    flutter[3:15, 1] += 720  # three seconds instead of one
+    text = " ".join(printed(long_recording(flutter=flutter[:4])).split())
+    assert "flutter 4 episodes marked by the annotator, 6.0 s together; 1.0 s at 0:04:37, 1.0 s at" in text
+    assert "1.0 s at 0:05:33, 3.0 s at 0:06:01" in text
+    text = " ".join(printed(long_recording(flutter=flutter)).split())
+    assert "20 episodes marked by the annotator, 44.0 s together; the 12 longest: 3.0 s at 0:06:01, 3.0 s" in text
+    assert text.count("3.0 s at") == 12
+    assert "flutter" not in printed(long_recording())
+
+
 def test_what_the_reader_noticed_and_the_time_of_day_are_printed():
     annotations = long_recording(
         started=datetime.datetime(2024, 3, 1, 23, 10),
