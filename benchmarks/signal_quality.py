@@ -98,8 +98,7 @@ def look(recording: Recording) -> tuple[NDArray[np.bool_], dict[str, float], boo
     marked = np.zeros(recording.n_samples, dtype=bool)
     detector, reasons, votes = BlockDetector(), dict[str, float](), list[bool]()
     for block in read_blocks(recording, 0):
-        core, seen = detector.detect(block)
-        quality = assess_quality(block, core, seen)
+        quality = assess_quality(block, detector.detect(block))
         for start, stop, reason in quality.stretches:
             marked[start:stop] = True
             reasons[reason] = reasons.get(reason, 0.0) + (stop - start) / recording.fs
