@@ -10,6 +10,7 @@ from ecgkan import Recording
 from ecgkan.data import rpeaks
 from ecgkan.data.blocks import block_grid, make_block, read_blocks
 from ecgkan.data.missing import fill_missing
+from ecgkan.data.qrs import Found
 from ecgkan.data.resampling import resample, resampling_ratio
 from ecgkan.data.rpeaks import BlockDetector, detect_rpeaks
 from ecgkan.errors import DataError
@@ -150,8 +151,10 @@ def test_no_beat_is_found_twice_or_lost_at_a_border(beats_s, jitter, fs):
             start, stop = grid.block_of(k)
             block = make_block(np.sin(np.arange(start, stop)), fs, start, grid.core_of(k))
             seen = block.positions_at_360(beats[(beats >= start) & (beats < stop)]) + jitter[k % len(jitter)]
-            patch.setattr(rpeaks, "find_rpeaks", lambda signal, seen=seen: seen[(seen >= 0) & (seen < len(signal))])
-            found.append(detector.detect(block)[0])
+            likelihood = np.zeros(-(-len(block.at_360) // 4), np.float32)
+            inside = Found(seen[(seen >= 0) & (seen < len(block.at_360))], likelihood)
+            patch.setattr(rpeaks, "find_beats", lambda _, inside=inside: inside)
+            found.append(detector.detect(block).core)
     samples = np.concatenate(found)
     assert len(samples) == len(beats)
     assert np.abs(samples - beats).max() <= 15.5 * fs / 360 + 1  # half a sample at 360 Hz for the way there

@@ -12,7 +12,7 @@ from ecgkan.data.embedded import embedded_recording
 from ecgkan.data.mitdb import DS1
 from ecgkan.data.quality import REASONS, Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import read_annotations, read_recording
-from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
+from ecgkan.data.rpeaks import BlockDetector, given_rpeaks, reference_rpeaks
 
 FS = 360.0
 
@@ -20,17 +20,14 @@ FS = 360.0
 def assess(signal, fs=FS, rpeaks=None):
     """Quality of a short signal as one block whose core is all of it."""
     block = make_block(np.asarray(signal, dtype=float), fs, 0, (0, len(signal)))
-    if rpeaks is None:
-        rpeaks = BlockDetector().detect(block)[0]
-    return assess_quality(block, rpeaks, rpeaks)
+    return assess_quality(block, BlockDetector().detect(block) if rpeaks is None else given_rpeaks(block, rpeaks))
 
 
 def look(recording, column=0):
     """Samples marked, and the reasons, of a recording walked block by block."""
     marked, found, detector = np.zeros(recording.n_samples, dtype=bool), [], BlockDetector()
     for block in read_blocks(recording, column):
-        core, seen = detector.detect(block)
-        found += assess_quality(block, core, seen).stretches
+        found += assess_quality(block, detector.detect(block)).stretches
     for start, stop, _ in found:
         marked[start:stop] = True
     return marked, {reason for *_, reason in found}
@@ -112,6 +109,46 @@ def test_flutter_is_no_noise():
     signal, _ = synthetic_ecg(FS, 80.0)
     signal[10_000:18_000] = flutter[10_000:18_000]
     assert assess(signal).stretches == []
+
+
+def test_what_the_detector_doubts_is_not_read(real):
+    """The same signal is read or not by how sure the detector is of its beats, whoever marked them."""
+    block = make_block(real, FS, 0, (0, len(real)))
+    sure = BlockDetector().detect(block)
+    assert assess_quality(block, sure).stretches == []
+    doubted = sure.likelihood.copy()
+    doubted[1800:5400] *= 0.2
+    (stretch,) = assess_quality(block, sure._replace(likelihood=doubted)).stretches
+    assert stretch.reason == "noise"
+    assert abs(stretch.start / FS - 20.0) < 8 and abs(stretch.stop / FS - 60.0) < 8
+    doubted[:] = sure.likelihood
+    doubted[1800:2400] *= 0.2  # too short
+    assert assess_quality(block, sure._replace(likelihood=doubted)).stretches == []
+
+
+def test_rhythm_is_read_whatever_the_detector_makes_of_it():
+    t = np.arange(28_800) / FS
+    signal, _ = synthetic_ecg(FS, 80.0)
+    signal[10_000:18_000] = 0.8 * np.sin(2 * np.pi * 4.6 * t + 2 * np.sin(0.3 * t))[10_000:18_000]
+    block = make_block(signal, FS, 0, (0, len(signal)))
+    detected = BlockDetector().detect(block)
+    detected.likelihood[2500:4500] = 0.1
+    assert assess_quality(block, detected).stretches == []
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2, 3, 721])
+def test_given_beats_do_not_change_how_far_the_detector_sees(real, gap):
+    """Nor do gaps shift its likelihoods by more than two samples."""
+    signal = real.copy()
+    signal[5000 : 5000 + gap] = np.nan
+    block = make_block(signal, FS, 0, (0, len(signal)))
+    found = BlockDetector().detect(block)
+    given = given_rpeaks(block, found.seen)
+    assert np.array_equal(given.likelihood, found.likelihood)
+    assert np.array_equal(given.core, found.core) and np.array_equal(given.seen, found.seen)
+    assert len(found.likelihood) == len(real) // 4
+    sure = found.seen[found.likelihood[np.round(found.seen / 4).astype(int)] > 0.5]
+    assert len(sure) > 0.9 * len(found.seen)
 
 
 def test_ectopic_beats_of_a_shape_of_their_own_are_no_noise():
@@ -237,10 +274,7 @@ def test_real_beats_have_a_high_index(mitdb_dir):
     rpeaks = reference_rpeaks(read_annotations(mitdb_dir / "100", "atr"))
     lows = 0
     for block in read_blocks(recording, 0):
-        core = rpeaks[block.in_core(rpeaks)]
-        lows += int(
-            (assess_quality(block, core, rpeaks[(rpeaks >= block.start) & (rpeaks < block.stop)]).beats < 0.9).sum()
-        )
+        lows += int((assess_quality(block, given_rpeaks(block, rpeaks)).beats < 0.9).sum())
     assert lows < 0.01 * len(rpeaks)
 
 

@@ -23,8 +23,7 @@ from ecgkan.inference.record import ClassifiedRecord
 def record(tmp_path):
     """A record with two leads and an annotator, under a name of the training database."""
     signal, rpeaks = synthetic_ecg(360.0, 20.0)
-    other, _ = synthetic_ecg(360.0, 20.0, rr_s=1.1)
-    path = write_record(tmp_path / "records", "100", 360.0, {"V5": other, "MLII": signal})
+    path = write_record(tmp_path / "records", "100", 360.0, {"V5": 0.7 * signal, "MLII": signal})
     symbols = ["N", "A"] + ["V"] * (len(rpeaks) - 2)
     wfdb.wrann("100", "atr", np.array([0, *rpeaks]), symbol=["+", *symbols], write_dir=str(path.parent))
     return path
@@ -170,6 +169,18 @@ def test_what_is_printed_of_a_long_recording():
     assert [hour[0] for hour in hours] == ["1", "2", "3"]
     assert sum(int(hour[3].replace(",", "")) for hour in hours) == 9000
     assert max(map(len, lines)) <= 100
+
+
+def test_episodes_of_flutter_are_listed_the_longest_of_many():
+    flutter = 100_000 + np.arange(20)[:, None] * 10_000 + np.array([0, 360])
+    flutter[3:15, 1] += 720  # three seconds instead of one
+    text = " ".join(printed(long_recording(flutter=flutter[:4])).split())
+    assert "flutter 4 episodes marked by the annotator, 6.0 s together; 1.0 s at 0:04:37, 1.0 s at" in text
+    assert "1.0 s at 0:05:33, 3.0 s at 0:06:01" in text
+    text = " ".join(printed(long_recording(flutter=flutter)).split())
+    assert "20 episodes marked by the annotator, 44.0 s together; the 12 longest: 3.0 s at 0:06:01, 3.0 s" in text
+    assert text.count("3.0 s at") == 12
+    assert "flutter" not in printed(long_recording())
 
 
 def test_what_the_reader_noticed_and_the_time_of_day_are_printed():

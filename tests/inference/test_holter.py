@@ -204,7 +204,14 @@ def test_flutter_is_no_pause_and_time_of_its_own():
     )
     summary = summarize(annotations)
     assert (summary.pauses.number, summary.pauses.longest_rr_s, summary.heart_rate.min) == (0, 1.0, 60.0)
-    assert summary.flutter == Flutter(2, pytest.approx(47.5 + 48.3333, abs=1e-3), pytest.approx(48.3333), 52.5)
+    assert summary.flutter == Flutter(
+        episodes=2,
+        total_s=pytest.approx(47.5 + 48.3333, abs=1e-3),
+        longest_s=pytest.approx(48.3333),
+        longest_time_s=52.5,
+        times_s=(2.5, 52.5),
+        lengths_s=(47.5, pytest.approx(48.3333)),
+    )
     assert summary.time.reasons == {
         "noise": pytest.approx(1.5),
         FLUTTER: pytest.approx(46.5 + 48.3333, abs=1e-3),  # the first second of it is noise already

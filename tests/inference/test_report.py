@@ -222,6 +222,32 @@ def test_the_report_says_what_the_summary_says(day, day_report):
     assert "rec.hea" in text and "private" not in document
 
 
+def test_episodes_of_flutter_are_listed_and_the_longest_leads_to_its_strip(tmp_path):
+    flutter = np.array([[9000, 9720], [10_800, 14_400], [18_000, 18_360]])
+    started = datetime.datetime(2024, 3, 1, 10, 0)
+    rows, links = {}, {}
+    for name, changes in (("plain", {}), ("clock", {"started": started})):
+        root = ET.fromstring(report_of(few(flutter=flutter, **changes), tmp_path / f"{name}.html"))
+        table = root.find(".//div[@class='table flutter']/table")
+        assert "3 episodes of 13.0 s together" in table.findtext("caption")
+        rows[name] = [["".join(cell.itertext()) for cell in row] for row in table.find("tbody")]
+        links[name] = [link.get("href") for link in table.iter("a")]
+        assert root.find(".//p[@id='ventricular-flutter']") is not None
+    assert rows["plain"] == [
+        ["0:00:25", "0:00:27", "2.0 s"],
+        ["0:00:30", "0:00:40", "10.0 s"],
+        ["0:00:50", "0:00:51", "1.0 s"],
+    ]
+    assert rows["clock"][1] == ["10:00:30", "10:00:40", "10.0 s"]
+    assert links == {"plain": ["#ventricular-flutter"], "clock": ["#ventricular-flutter"]}
+    many = np.arange(1, 101)[:, None] * 200 + np.array([0, 100])
+    many[10:50, 1] += 50
+    root = ET.fromstring(report_of(few(flutter=many), tmp_path / "many.html"))
+    table = root.find(".//div[@class='table flutter']/table")
+    assert "the 40 longest of them" in table.findtext("caption") and len(table.find("tbody")) == 40
+    assert ET.fromstring(report_of(few(), tmp_path / "none.html")).find(".//div[@class='table flutter']") is None
+
+
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\x00b\udce9c & ]]>"])
 def test_text_of_strangers_stays_text(tmp_path, text):
     noisy = np.array([[5000, 6000]])

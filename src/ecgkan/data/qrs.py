@@ -6,7 +6,7 @@ ONNX Runtime computes it, so that finding beats needs no PyTorch; the network li
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +97,25 @@ def load_network(path: Path = WEIGHTS) -> QRSNetwork:
     return QRSNetwork(path)
 
 
-def find_rpeaks(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> NDArray[np.int64]:
-    """Find the beats of one lead.
+class Found(NamedTuple):
+    """What the detector finds in a lead.
+
+    Attributes
+    ----------
+    rpeaks : ndarray
+        `[m]` int64, samples at 360 Hz in ascending order, at least 0.2 s apart: where the reference annotators of the
+        MIT-BIH Arrhythmia Database put their marks, mostly the R peak. A beat depends on `CONTEXT_S` either side at
+        most.
+    likelihood : ndarray
+        `[ceil(n / 4)]` float32, of a beat at each step of 90 Hz.
+    """
+
+    rpeaks: NDArray[np.int64]
+    likelihood: NDArray[np.float32]
+
+
+def find_beats(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> Found:
+    """Find the beats of one lead, and say how likely one is anywhere.
 
     Parameters
     ----------
@@ -106,16 +123,16 @@ def find_rpeaks(signal: NDArray[np.floating], *, network: QRSNetwork | None = No
         `[n]`, mV, at 360 Hz, without NaN.
     network : QRSNetwork, optional
         Another one than that of the package.
-
-    Returns
-    -------
-    ndarray
-        `[m]` int64, samples in ascending order, at least 0.2 s apart: where the reference annotators of the MIT-BIH
-        Arrhythmia Database put their marks, mostly the R peak. A beat depends on `CONTEXT_S` either side at most.
     """
     decimated = decimate(signal)
     likelihood = _likelihood(decimated, network)
-    return np.unique(np.minimum(place_marks(decimated, likelihood, pick_beats(likelihood)), len(signal) - 1))
+    marks = place_marks(decimated, likelihood, pick_beats(likelihood))
+    return Found(np.unique(np.minimum(marks, len(signal) - 1)), likelihood)
+
+
+def find_rpeaks(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> NDArray[np.int64]:
+    """Return the R peaks that `find_beats` finds."""
+    return find_beats(signal, network=network).rpeaks
 
 
 def beat_likelihood(signal: NDArray[np.floating], *, network: QRSNetwork | None = None) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ecgkan.data.beats import BEAT_FS
 from ecgkan.data.blocks import Block
 from ecgkan.data.missing import stretches
+from ecgkan.data.qrs import DECIMATION
+from ecgkan.data.rpeaks import Detected
 
 REASONS: Final = ("missing", "flat", "saturated", "baseline", "noise")
 """Why a stretch is not read; where several apply, the first one is told."""
@@ -36,16 +38,28 @@ SILENCE, SILENCE_STEP = 0.02, -0.01
 """Strength of the signal between waves, in units of the QRS amplitude: index 0.5, and the step to 1."""
 
 LOUD: Final = 0.1
-"""Where no beats are found: from this strength between waves on that is for noise, below it for want of beats."""
+"""Where no beats are found: from this strength between waves on that is for noise, below it for want of beats.
+
+Where nothing at all in two seconds is as strong, the detector's doubt does not count.
+"""
 
 RHYTHM, RHYTHM_STEP = 0.5, 0.2
 """Autocorrelation of five seconds: flutter has neither silence nor beats that are alike, but rhythm."""
+
+FLUTTER_STEPS: Final = (18, 36)
+"""Lags at 90 Hz at which rhythm is looked for, 0.2 to 0.4 s: slower is the rhythm of one who walks."""
 
 MUSCLE, MUSCLE_STEP = 0.06, -0.05
 """Strength above 40 Hz between QRS complexes, in units of the QRS amplitude."""
 
 BASELINE, BASELINE_STEP = 3.0, -2.5
 """Movement of the baseline within a second, in units of the QRS amplitude."""
+
+DOUBT, DOUBT_STEP = 0.42, -0.05
+"""How far the detector doubts what it finds (`_doubt`)."""
+
+DOUBT_S: Final = 11
+"""Seconds over which that is taken."""
 
 AROUND_S: Final = 4.0
 """Beats this close to a second of signal say whether beats are alike there."""
@@ -105,41 +119,44 @@ class _Seconds(NamedTuple):
     rhythm: NDArray[np.float64]
     muscle: NDArray[np.float64]
     baseline: NDArray[np.float64]
+    doubt: NDArray[np.float64]
     lost: NDArray[np.bool_]
 
     def worst(self) -> NDArray[np.float64]:
-        """Quality index `[k]`, 0..1: the worst of three, of which unlike beats are excused by silence or rhythm."""
+        """Quality index `[k]`, 0..1: the worst of four, of which unlike beats are excused by silence or rhythm."""
         without_beats = np.where(self.silence < LOUD, 1.0, 0.0)
+        rhythm = _scaled(self.rhythm, RHYTHM, RHYTHM_STEP)
         shape = np.maximum.reduce(
             [
                 _scaled(np.where(np.isnan(self.shape), without_beats, self.shape), SHAPE, SHAPE_STEP),
                 _scaled(self.silence, SILENCE, SILENCE_STEP),
-                _scaled(self.rhythm, RHYTHM, RHYTHM_STEP),
+                rhythm,
             ]
         )
         muscle = _scaled(self.muscle, MUSCLE, MUSCLE_STEP)
-        worst: NDArray[np.float64] = np.minimum.reduce([shape, muscle, _scaled(self.baseline, BASELINE, BASELINE_STEP)])
+        baseline = _scaled(self.baseline, BASELINE, BASELINE_STEP)
+        doubt = _scaled(self.doubt, DOUBT, DOUBT_STEP)
+        worst: NDArray[np.float64] = np.minimum.reduce([shape, muscle, baseline, doubt])
         return worst
 
 
-def assess_quality(block: Block, core: NDArray[np.int64], seen: NDArray[np.int64]) -> BlockQuality:
+def assess_quality(block: Block, detected: Detected) -> BlockQuality:
     """Judge a block's signal.
 
     Parameters
     ----------
     block : Block
         The signal.
-    core : ndarray
-        `[n]` int64, R peaks of the block's core, in samples of the recording: those that get an index.
-    seen : ndarray
-        `[m]` int64, all R peaks in the block, its context included.
+    detected : Detected
+        Its beats: those of the core get an index; all that are seen, and how sure the detector is, say how far the
+        signal can be read.
     """
     positions = block.positions_at_360(np.arange(block.start, block.stop))
     reasons = np.zeros(len(block.values), dtype=np.int8)  # 0: read; k: REASONS[k - 1]
     index, inverted = np.ones(1), None
     if len(block.at_360) >= 2 * SECOND:
-        rpeaks = block.positions_at_360(seen)
-        seconds = _measure(block.at_360, rpeaks)
+        rpeaks = block.positions_at_360(detected.seen)
+        seconds = _measure(block.at_360, rpeaks, detected.likelihood)
         index = seconds.worst()
         unread = _unread(seconds, index)
         reasons = unread[np.minimum(positions // SECOND, len(unread) - 1)]
@@ -147,7 +164,7 @@ def assess_quality(block: Block, core: NDArray[np.int64], seen: NDArray[np.int64
     reasons[_saturated(block)] = 1 + REASONS.index("saturated")
     reasons[~block.present] = 1 + REASONS.index("flat")
     reasons[block.missing] = 1 + REASONS.index("missing")
-    at_beats = index[np.minimum(block.positions_at_360(core) // SECOND, len(index) - 1)]
+    at_beats = index[np.minimum(block.positions_at_360(detected.core) // SECOND, len(index) - 1)]
     return BlockQuality(reasons == 0, _stretches_in_core(block, reasons), at_beats.astype(np.float32), inverted)
 
 
@@ -173,7 +190,7 @@ def _scaled(values: NDArray[np.float64], half: float, step: float) -> NDArray[np
     return np.clip(0.5 + 0.5 * (values - half) / step, 0.0, 1.0)
 
 
-def _measure(signal: NDArray[np.float64], rpeaks: NDArray[np.int64]) -> _Seconds:
+def _measure(signal: NDArray[np.float64], rpeaks: NDArray[np.int64], likelihood: NDArray[np.float32]) -> _Seconds:
     """Take the features of each second of a block's signal `[n]` at 360 Hz, n at least two seconds."""
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import sosfiltfilt
@@ -184,12 +201,14 @@ def _measure(signal: NDArray[np.float64], rpeaks: NDArray[np.int64]) -> _Seconds
     muscle = _frame_rms(sosfiltfilt(_filter("highpass", 40.0), signal)) / amplitude
     baseline = uniform_filter1d(signal, SECOND + 1, mode="nearest")[: len(strength) * FRAME : FRAME] / amplitude
     centres = np.arange(SECOND // FRAME // 2, len(strength), SECOND // FRAME)
+    rhythm = _rhythm(waves, centres)
     return _Seconds(
         shape=_around(_likeness(signal, rpeaks), rpeaks, centres * FRAME),
         silence=np.percentile(_windows(strength, 10)[centres], 20, axis=1),
-        rhythm=_rhythm(waves, centres),
+        rhythm=rhythm,
         muscle=np.percentile(_windows(muscle, 10)[centres], 30, axis=1),
         baseline=np.ptp(_windows(baseline, 5)[centres], axis=1),
+        doubt=_doubt(likelihood, _windows(strength, 10)[centres].max(axis=1) >= LOUD, rhythm >= RHYTHM),
         lost=_lost(amplitudes < LOST_AMPLITUDE * amplitude, rpeaks, centres * FRAME),
     )
 
@@ -261,19 +280,42 @@ def _around(
 
 
 def _rhythm(waves: NDArray[np.float64], centres: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Highest autocorrelation of five seconds around each centre at lags of 0.2 s to 1.5 s, 40 to 300 per minute."""
+    """Highest autocorrelation of five seconds around each centre at the lags of flutter, 150 to 300 per minute.
+
+    Only where it has fallen below 0 at a shorter lag: a slow wave is like itself a little later, but has no rhythm.
+    """
     from scipy.ndimage import uniform_filter1d
 
     slow = uniform_filter1d(waves, 5, mode="nearest")[::4]  # 90 Hz
     windows = _windows(slow, 225)[centres * FRAME // 4]
     windows = windows - windows.mean(axis=1, keepdims=True)
-    n_lags = 136
+    first, last = FLUTTER_STEPS
+    n_lags = last + 1
     spectrum = np.fft.rfft(windows, 1024, axis=1)
     autocorrelation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, :n_lags]
     autocorrelation /= autocorrelation[:, :1] + 1e-12
     autocorrelation *= 451 / (451 - np.arange(n_lags))
-    highest: NDArray[np.float64] = autocorrelation[:, 18:].max(axis=1)
+    has_fallen = np.maximum.accumulate(autocorrelation < 0, axis=1)
+    highest: NDArray[np.float64] = np.where(has_fallen, autocorrelation, -1.0)[:, first:].max(axis=1)
     return highest
+
+
+def _doubt(likelihood: NDArray[np.float32], loud: NDArray[np.bool_], rhythm: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far the detector doubts what it finds within eleven seconds: `[k]`, 0 to 1.
+
+    Σ p (1 - p) / (1 + Σ p) over the likelihoods p of a beat `[n]` at 90 Hz, of the seconds `[k]` that are loud: in a
+    pause, where the network hears the faintest noise, there is nothing to be doubted. Nor is there where the signal
+    has rhythm, as flutter has: these seconds add to the second sum alone. A beat that is sure adds 0.7 to the first
+    sum and 2.5 to the second, since p rises and falls with it.
+    """
+    steps = SECOND // DECIMATION
+    p = np.zeros(len(loud) * steps)
+    p[: len(likelihood)] = likelihood[: len(p)]
+    p = p.reshape(len(loud), steps) * loud[:, None]
+    doubtful = p * (1 - p) * ~rhythm[:, None]
+    beats, doubts = (_windows(values.sum(axis=1), DOUBT_S // 2).sum(axis=1) for values in (p, doubtful))
+    doubt: NDArray[np.float64] = doubts / (1 + beats)
+    return doubt
 
 
 def _lost(low: NDArray[np.bool_], rpeaks: NDArray[np.int64], centres: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from ecgkan.aami import class_of_symbol
 from ecgkan.data.beats import BEAT_FS
 from ecgkan.data.blocks import Block, read_blocks
 from ecgkan.data.missing import stretches
-from ecgkan.data.qrs import find_rpeaks
+from ecgkan.data.qrs import DECIMATION, beat_likelihood, find_beats
 from ecgkan.data.recording import FS_RANGE_HZ, Recording, ReferenceAnnotations
 from ecgkan.errors import DataError
 
@@ -57,9 +57,27 @@ def detect_rpeaks(signal: NDArray[np.floating], fs: float) -> NDArray[np.int64]:
     source = Recording(name="signal", signals=values[:, None], fs=fs, leads=("",))
     detector = BlockDetector()
     with ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
-        seen = pool.map(lambda block: (block, _find_in(block)), read_blocks(source, 0))
+        seen = pool.map(lambda block: (block, _find_in(block)[0]), read_blocks(source, 0))
         found = [detector.join(block, samples) for block, samples in seen]
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+
+class Detected(NamedTuple):
+    """What is known of a block's beats.
+
+    Attributes
+    ----------
+    core, seen : ndarray
+        `[n]` and `[m]` int64, ascending, in samples of the recording: R peaks of the block's core, and all of the
+        block, its context included.
+    likelihood : ndarray
+        `[k]` float32, the detector's likelihood of a beat at every fourth sample of `Block.at_360`; 0 where nothing
+        is looked for.
+    """
+
+    core: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    likelihood: NDArray[np.float32]
 
 
 class BlockDetector:
@@ -74,10 +92,10 @@ class BlockDetector:
         self._last = -(2**62)
         self._beyond = np.zeros(0, dtype=np.int64)
 
-    def detect(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the R peaks of the block's core, and all that it sees, `[n]` and `[m]` int64, ascending."""
-        found = _find_in(block)
-        return self.join(block, found), found
+    def detect(self, block: Block) -> Detected:
+        """Find the R peaks of a block, the next one in order."""
+        found, likelihood = _find_in(block)
+        return Detected(self.join(block, found), found, likelihood)
 
     def join(self, block: Block, found: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those of the block's peaks `[m]` that are its core's, `[n]`, and remember what the next one needs."""
@@ -93,12 +111,43 @@ class BlockDetector:
         return core
 
 
-def _find_in(block: Block) -> NDArray[np.int64]:
-    found = [np.zeros(0, dtype=np.int64)]
-    for start, stop in stretches(block.present_at_360):
-        if stop - start >= MIN_STRETCH_S * BEAT_FS:
-            found.append(start + find_rpeaks(block.at_360[start:stop]))
-    return block.samples_of(np.concatenate(found))
+def given_rpeaks(block: Block, rpeaks: NDArray[np.int64]) -> Detected:
+    """Take a block's R peaks from given ones `[n]`, in samples of the recording, ascending.
+
+    The network looks at the signal all the same: how far a lead can be read does not depend on who marked the beats.
+    """
+    edges = [block.core_start, block.core_stop, block.start, block.stop]
+    core_start, core_stop, start, stop = np.searchsorted(rpeaks, edges).tolist()
+    likelihood = _no_likelihood(block)
+    for first, last in _searched(block):
+        _put(likelihood, first, beat_likelihood(block.at_360[first:last]))
+    return Detected(rpeaks[core_start:core_stop], rpeaks[start:stop], likelihood)
+
+
+def _find_in(block: Block) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return a block's R peaks `[m]`, in samples of the recording, and the likelihood of beats `[k]` at 90 Hz."""
+    peaks, likelihood = [np.zeros(0, dtype=np.int64)], _no_likelihood(block)
+    for start, stop in _searched(block):
+        found = find_beats(block.at_360[start:stop])
+        peaks.append(start + found.rpeaks)
+        _put(likelihood, start, found.likelihood)
+    return block.samples_of(np.concatenate(peaks)), likelihood
+
+
+def _searched(block: Block) -> list[tuple[int, int]]:
+    """Return the stretches of a block at 360 Hz in which beats are looked for."""
+    return [pair for pair in stretches(block.present_at_360) if pair[1] - pair[0] >= MIN_STRETCH_S * BEAT_FS]
+
+
+def _no_likelihood(block: Block) -> NDArray[np.float32]:
+    return np.zeros(-(-len(block.at_360) // DECIMATION), dtype=np.float32)
+
+
+def _put(likelihood: NDArray[np.float32], start: int, found: NDArray[np.float32]) -> None:
+    """Put the likelihood of a stretch at its place; a stretch may begin between two steps, two samples off at most."""
+    first = (start + DECIMATION // 2) // DECIMATION
+    room = likelihood[first : first + len(found)]
+    room[:] = found[: len(room)]
 
 
 def reference_rpeaks(annotations: ReferenceAnnotations) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
 from ecgkan.data.context import SHAPE_WIDTH, beat_context, cut_shapes
 from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import open_recording, read_annotations
-from ecgkan.data.rpeaks import BlockDetector, reference_rpeaks
+from ecgkan.data.rpeaks import BlockDetector, Detected, given_rpeaks, reference_rpeaks
 from ecgkan.errors import CheckpointError, DataError
 from ecgkan.evaluation.ec57 import flutter_episodes
 from ecgkan.inference.annotation import BeatAnnotations, mark_flutter
@@ -118,8 +118,7 @@ def classify(
         results = _Results(_load(model), batch_size)
         detector = BlockDetector()
         for block in read_blocks(source, lead_choice.index, chunk_s=chunk_s):
-            core, seen = detector.detect(block) if given is None else _given_in(block, given)
-            results.add(block, core, seen)
+            results.add(block, detector.detect(block) if given is None else given_rpeaks(block, given))
             if progress is not None:
                 progress(block.core_stop / source.n_samples)
         origin = "detector" if given is None else f"annotator {annotator}" if annotator else "given"
@@ -184,9 +183,10 @@ class _Results:
     drawn: _Rows = field(default_factory=lambda: _Rows(np.float16, BEFORE + AFTER))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
 
-    def add(self, block: Block, core: NDArray[np.int64], seen: NDArray[np.int64]) -> None:
-        """Take over a block: the R peaks of its core, `[n]`, and all that are seen in it, `[m]`."""
-        quality = assess_quality(block, core, seen)
+    def add(self, block: Block, detected: Detected) -> None:
+        """Take over a block and its beats."""
+        core = detected.core
+        quality = assess_quality(block, detected)
         windows = cut_beats(block.at_360, block.positions_at_360(core), edges="pad").windows
         usable = _can_be_read(block, quality.readable, core) & (np.ptp(windows, axis=1) > 0)
         self.rpeaks.append(core)
@@ -290,13 +290,6 @@ def _check_rpeaks(source: "SignalSource", rpeaks: NDArray[np.integer]) -> NDArra
     if np.any(given[1:] < given[:-1]):
         raise DataError(f"the R peaks of recording {source.name} must be in ascending order; sort them")
     return given.astype(np.int64)
-
-
-def _given_in(block: Block, rpeaks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of given R peaks, those in the block's core and those in the block."""
-    edges = [block.core_start, block.core_stop, block.start, block.stop]
-    core_start, core_stop, start, stop = np.searchsorted(rpeaks, edges).tolist()
-    return rpeaks[core_start:core_stop], rpeaks[start:stop]
 
 
 def _can_be_read(block: Block, readable: NDArray[np.bool_], rpeaks: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 DISCLAIMER: Final = "A research tool, not a medical device."
 
+MOST_EPISODES: Final = 12
+"""Episodes of flutter that are listed, the longest ones."""
+
 _WIDTH: Final = 100
 
 
@@ -193,10 +196,13 @@ def _ectopy_finding(summary: HolterSummary, ectopy: Ectopy) -> str:
 
 
 def _flutter_finding(summary: HolterSummary) -> str:
+    """List the episodes, the longest of many."""
     flutter = summary.flutter
-    longest = "" if flutter.longest_s is None else f"; longest {_span(flutter.longest_s)}"
-    when = _at(summary, flutter.longest_time_s)
-    return f"{_number(flutter.episodes, 'episode')} marked by the annotator, {_span(flutter.total_s)}{longest}{when}"
+    episodes = list(zip(flutter.times_s, flutter.lengths_s, strict=True))
+    listed = sorted(sorted(episodes, key=lambda episode: -episode[1])[:MOST_EPISODES])
+    found = f"{_number(flutter.episodes, 'episode')} marked by the annotator, {_span(flutter.total_s)} together"
+    some = f"the {len(listed)} longest: " if len(listed) < len(episodes) else ""
+    return f"{found}; {some}" + ", ".join(f"{_span(length_s)}{_at(summary, time_s)}" for time_s, length_s in listed)
 
 
 def _time_finding(summary: HolterSummary) -> str:

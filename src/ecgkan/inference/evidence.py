@@ -375,7 +375,7 @@ def _detect_around(source: "SignalSource", column: int, time_s: float) -> NDArra
     middle = int(np.clip(time_s * source.fs // grid.core, 0, len(grid) - 1))
     detector = BlockDetector()
     blocks = range(max(middle - 1, 0), min(middle + 2, len(grid)))
-    return np.concatenate([detector.detect(_block_at(source, column, k))[0] for k in blocks])
+    return np.concatenate([detector.detect(_block_at(source, column, k)).core for k in blocks])
 
 
 def _nearest_beat(source: "SignalSource", rpeaks: NDArray[np.int64], time_s: float) -> int:

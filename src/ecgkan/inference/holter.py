@@ -231,12 +231,16 @@ class Flutter:
         Seconds in all of them.
     longest_s, longest_time_s : float or None
         Seconds of the longest, and when it begins.
+    times_s, lengths_s : tuple of float
+        When each begins, and its seconds.
     """
 
     episodes: int
     total_s: float
     longest_s: float | None
     longest_time_s: float | None
+    times_s: tuple[float, ...] = ()
+    lengths_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,9 +495,16 @@ def _flutter(annotations: BeatAnnotations) -> Flutter:
     if not len(annotations.flutter):
         return Flutter(0, 0.0, None, None)
     seconds = np.diff(annotations.flutter, axis=1)[:, 0] / annotations.fs
+    times_s, lengths_s = (annotations.flutter[:, 0] / annotations.fs).tolist(), seconds.tolist()
     longest = int(np.argmax(seconds))
-    begins_s = float(annotations.flutter[longest, 0] / annotations.fs)
-    return Flutter(len(seconds), float(seconds.sum()), float(seconds[longest]), begins_s)
+    return Flutter(
+        episodes=len(seconds),
+        total_s=float(seconds.sum()),
+        longest_s=lengths_s[longest],
+        longest_time_s=times_s[longest],
+        times_s=tuple(times_s),
+        lengths_s=tuple(lengths_s),
+    )
 
 
 def _ectopy(annotations: BeatAnnotations, letter: str) -> Ectopy:

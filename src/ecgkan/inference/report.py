@@ -35,6 +35,9 @@ MOST_UNCERTAIN: Final = 24
 MOST_EXCLUDED: Final = 40
 """Excluded stretches that the report lists, the longest ones."""
 
+MOST_EPISODES: Final = 40
+"""Episodes of ventricular flutter that the report lists, the longest ones."""
+
 UNCERTAIN_HALF_S: Final = 1.1
 """Signal shown on either side of an uncertain beat."""
 
@@ -222,7 +225,7 @@ def _remarks(contents: _Contents) -> Iterator[Markup | str]:
 
 
 def _summary(contents: _Contents) -> Markup:
-    tables = (_rate_table(contents), _class_table(contents), _ectopy_table(contents))
+    tables = (_rate_table(contents), _class_table(contents), _ectopy_table(contents), _flutter_table(contents))
     return element(
         "section",
         element("h2", "Summary"),
@@ -328,6 +331,30 @@ def _alternation(at: "_Links", kind: str, alternation: Alternation) -> object:
         return "0"
     number = f"{_number(alternation.episodes, 'episode')}, {alternation.beats:,} beats"
     return joined(f"{number}; longest {alternation.longest_beats} at ", at(kind, alternation.longest_time_s))
+
+
+def _flutter_table(contents: _Contents) -> Markup | None:
+    """List the episodes that the annotator marked, the longest of many; the longest is linked to its strip."""
+    flutter = contents.summary.flutter
+    if not flutter.episodes:
+        return None
+    lengths_s = np.array(flutter.lengths_s)
+    longest = np.sort(np.argsort(-lengths_s, kind="stable")[:MOST_EPISODES]).tolist()
+    at = _links(contents)
+    rows = [
+        (
+            at("ventricular-flutter" if i == lengths_s.argmax() else "", flutter.times_s[i]),
+            contents.clock(flutter.times_s[i] + lengths_s[i]) or time_text(flutter.times_s[i] + float(lengths_s[i])),
+            duration_text(float(lengths_s[i])),
+        )
+        for i in longest
+    ]
+    some = f", the {len(rows)} longest of them" if len(rows) < flutter.episodes else ""
+    number = _number(flutter.episodes, "episode")
+    title = (
+        f"Ventricular flutter, as the annotator marked it: {number} of {duration_text(flutter.total_s)} together{some}"
+    )
+    return _table(title, ("from", "to", "length"), rows, class_="flutter")
 
 
 def _time_text(contents: _Contents) -> Markup:
