@@ -96,7 +96,8 @@ def movement(n: int, *, seed: int = 0) -> NDArray[np.float64]:
             values = height * rng.lognormal(0, 0.15) * np.interp(np.arange(length) / length, phases, swing, period=1)
             noise[start : start + length] = values[: steps - start]
             start += length
-    return np.interp(np.arange(n) / 4, np.arange(steps), gaussian_filter1d(noise, 1.5))
+    movement: NDArray[np.float64] = np.interp(np.arange(n) / 4, np.arange(steps), gaussian_filter1d(noise, 1.5))
+    return movement
 
 
 def inverted() -> None:

@@ -27,10 +27,12 @@ def resampling_ratio(fs: float, target_fs: float) -> Fraction:
     """
     if not (np.isfinite(fs) and np.isfinite(target_fs) and fs > 0 and target_fs > 0):
         raise DataError(f"cannot resample from {fs} Hz to {target_fs} Hz; expected two positive rates")
-    ratio = (Fraction(target_fs) / Fraction(fs)).limit_denominator(MAX_DENOMINATOR)
-    if ratio == 0 or ratio > MAX_DENOMINATOR:
+    slower, faster = sorted((Fraction(fs), Fraction(target_fs)))
+    if faster > MAX_DENOMINATOR * slower:
         raise DataError(f"cannot resample from {fs:g} Hz to {target_fs:g} Hz: more than a factor of {MAX_DENOMINATOR}")
-    return ratio
+    # Rounded as the slower rate over the faster one, so that the way back is the way there, inverted.
+    share = (slower / faster).limit_denominator(MAX_DENOMINATOR)
+    return share if target_fs < fs else 1 / share
 
 
 def resample(signal: NDArray[np.floating], fs: float, target_fs: float) -> NDArray[np.float64]:
