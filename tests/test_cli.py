@@ -50,6 +50,12 @@ def test_every_command_has_an_example() -> None:
         (["classify", "{tmp}/nothing"], 1, "no recording at"),
         (["evaluate", "{tmp}/nothing.pth", "--out", "{tmp}/out"], 1, "no checkpoint"),
         (["evaluate", "cnn_mlp", "--protocol", "other", "--out", "{tmp}/out"], 2, "random-split"),
+        (["compare", "--protocol", "inter-patient", "--ship", "{tmp}"], 2, "random-split alone"),
+        (
+            ["train", "--model", "cnn_mlp", "--fold", "0", "--out", "{tmp}/run"],
+            1,
+            "folds belong to protocol inter-patient",
+        ),
         (["data", "verify", "ptbdb"], 2, "mitdb"),
         (["nonsense"], 2, "nonsense"),
     ],

@@ -14,6 +14,8 @@ from ecgkan.cli_patients import patients_app
 from ecgkan.errors import EcgkanError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ecgkan.data.databases import FileProblem
     from ecgkan.data.fetch import FetchProgress
     from ecgkan.inference.archive import ArchiveRecording
@@ -286,7 +288,6 @@ def evaluate(
     """
     if log is not None and subset != "test":
         raise typer.BadParameter("counts scorings of the test set alone; leave it out", param_hint="--log")
-    from rich.console import Console
 
     from ecgkan.evaluation.report import evaluate_to_folder
     from ecgkan.evaluation.tables import print_report
@@ -305,45 +306,72 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(report.document, indent=2, allow_nan=False))
         return
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # a pipe has no width to fit into
-    print_report(console, report.evaluations)
+    print_report(_wide_console(), report.evaluations)
     typer.echo(f"Wrote {len(report.files)} files to {out}: {', '.join(file.name for file in report.files)}")
 
 
 @app.command()
 def compare(
-    results: Annotated[Path, typer.Option("--results", help="Folder with one JSON file per run.")] = Path(
-        "results/random-split"
-    ),
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of the training runs (checkpoints, logs).")] = Path(
-        "runs"
-    ),
-    log: Annotated[Path, typer.Option("--log", help="Log of test-set scorings (JSON lines).")] = Path(
-        "docs/test-scorings.jsonl"
-    ),
+    protocol: Annotated[
+        Literal["random-split", "inter-patient"],
+        typer.Option("--protocol", help="Known patients, both recipes; or new patients, every arm of the heads."),
+    ] = "random-split",
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Folder with one JSON file per run; else results/PROTOCOL.")
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Folder of the training runs; else runs, or runs/inter-patient."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Log of test scorings; else docs/test-scorings.jsonl, or docs/ds2-scorings.jsonl."),
+    ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="Train what is missing first: hours on a CPU; interrupted, it goes on.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Trainings at a time, one thread each.")] = 2,
     ship: Annotated[
-        Path | None, typer.Option("--ship", help="Copy the chosen seed of each head to this folder, with its card.")
+        Path | None,
+        typer.Option("--ship", help="Copy the chosen seed of each head to this folder, with its card (random-split)."),
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write the results page (Markdown) here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures over seeds as JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare the MLP and the KAN head over seeds and recipes, on protocol random-split.
+    """Compare the MLP and the KAN head over seeds: on known patients, or on new ones arm by arm.
 
-    Examples: `ecgkan compare`, `ecgkan compare --train --ship checkpoints --report docs/results.md`
+    Examples: `ecgkan compare`, `ecgkan compare --train --ship checkpoints --report docs/results.md`,
+    `ecgkan compare --protocol inter-patient --train --report docs/kan-vs-mlp.md`
+
+    Interrupted, the same command goes on; what has a result is neither trained nor scored again.
     """
     from rich.console import Console
 
-    from ecgkan.studies.comparison import print_comparison, run_comparison
+    from ecgkan.studies.comparison import (
+        print_comparison,
+        print_head_comparison,
+        run_comparison,
+        run_head_comparison,
+    )
     from ecgkan.studies.random_split import StudyFolders
 
-    folders = StudyFolders(runs=runs, results=results, log=log)
+    new_patients = protocol == "inter-patient"
+    folders = StudyFolders(
+        runs=runs or Path("runs/inter-patient" if new_patients else "runs"),
+        results=results or Path("results") / protocol,
+        log=log or Path("docs") / ("ds2-scorings.jsonl" if new_patients else "test-scorings.jsonl"),
+    )
+    if new_patients:
+        if ship is not None:
+            raise typer.BadParameter("ships the models of random-split alone", param_hint="--ship")
+        with _status() as announce:
+            summary = run_head_comparison(folders, data_dir, train=train, jobs=jobs, report=report, announce=announce)
+        if as_json:
+            typer.echo(json.dumps(summary, indent=2, allow_nan=False))
+        else:
+            print_head_comparison(_wide_console(), summary)
+        return
     with _status() as announce:
         summary = run_comparison(folders, data_dir, train=train, jobs=jobs, ship=ship, report=report, announce=announce)
     if as_json:
@@ -691,6 +719,15 @@ def detector_score(
     if report is not None:
         write_study(report, results)
     typer.echo(json.dumps(results) if as_json else detector_tables(results))
+
+
+def _wide_console() -> "Console":
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width to fit into
+    return console
 
 
 @contextmanager

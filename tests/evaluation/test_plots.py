@@ -11,6 +11,7 @@ from ecgkan.aami import CLASSES
 from ecgkan.evaluation import plots
 from ecgkan.evaluation.comparison import bars_of, side_by_side_figure
 from ecgkan.evaluation.metrics import Interval, reliability
+from ecgkan.evaluation.plots import ForestRow, forest_figure
 from ecgkan.evaluation.published import PUBLISHED
 
 from .conftest import HISTORY
@@ -190,3 +191,15 @@ def test_the_users_settings_stay_as_they_were():
     before = dict(matplotlib.rcParams)
     plots.confusion_figure(np.eye(5, dtype=int), title="Matrix")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_forest_plot_has_a_row_for_each_difference() -> None:
+    rows = [
+        ForestRow("KAN − MLP", [0.01, 0.03], 0.02, Interval(0.01, 0.03), Interval(-0.01, 0.04)),
+        ForestRow("KAN, grid 8 − KAN", [0.0], 0.0, Interval(-0.01, 0.01), Interval(-0.02, 0.02)),
+    ]
+    (axes,) = forest_figure(rows, xlabel="difference", title="Heads").axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["KAN − MLP", "KAN, grid 8 − KAN"]
+    means = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [float(line.get_xdata()[0]) for line in means] == [0.02, 0.0]
+    assert means[0].get_color() != means[1].get_color()  # the first interval leaves 0 out

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkan.errors import DataError
-from ecgkan.evaluation.evaluate import code_version
+from ecgkan.evaluation.evaluate import CodeVersion, code_version
 from ecgkan.evaluation.inter_patient import five_class_dict, headline_dict
 from ecgkan.evaluation.scoring_log import check_log
 
@@ -61,6 +61,7 @@ def append_ds2_scoring(
     weights_sha256: str,
     confusion: NDArray[np.integer],
     frozen: Sequence[Path] = (),
+    code: CodeVersion | None = None,
 ) -> dict[str, Any]:
     """Append the line of one scoring to the log and return it; what the log holds already is not touched.
 
@@ -80,6 +81,9 @@ def append_ds2_scoring(
         `[5, 5]` on all of DS2.
     frozen : sequence of Path
         Further files that must be committed, such as weights that ship.
+    code : CodeVersion, optional
+        What scores; looked up by default. Looked up once for several scorings, it does not count the log's new lines as
+        changes.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def append_ds2_scoring(
     earlier = read_ds2_log(log)
     entry = {
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": code_version().commit,
+        "commit": (code or code_version()).commit,
         "recipe": recipe.stem,
         "recipe_sha256": file_sha256(recipe),
         "scoring": 1 + sum((line["recipe"], line["seed"]) == (recipe.stem, seed) for line in earlier),

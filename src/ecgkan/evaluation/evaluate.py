@@ -329,7 +329,7 @@ def environment() -> dict[str, str]:
 
     return {
         "machine": platform.machine(),
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
@@ -381,7 +381,7 @@ def _median_ms_per_sample(model: "BeatClassifier", batch_size: int, runs: int) -
     return float(np.median(seconds[warm_up:])) * 1000 / batch_size
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
     """Return the processor's name; `platform.processor` knows none on Linux."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -85,6 +85,29 @@ class Bars:
     published: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One difference in `forest_figure`.
+
+    Attributes
+    ----------
+    title : str
+        What is compared with what.
+    differences : sequence of float
+        One per pair of runs.
+    mean : float
+        Their mean.
+    interval, wide_interval : Interval
+        Of the mean, drawn thick and thin.
+    """
+
+    title: str
+    differences: Sequence[float]
+    mean: float
+    interval: Interval
+    wide_interval: Interval
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BeatPanel:
     """One beat in `wrong_beats_figure`.
@@ -363,6 +386,34 @@ def wrong_beats_figure(beats: Sequence[BeatPanel], *, title: str, note: str = ""
         "coloured: the beat, by reference class; grey: the record's median beat of the class it was taken for"
     )
     figure.text(0.5, bottom + 0.04 / figure.get_figheight(), explained, ha="center", va="bottom", fontsize=7)
+    return figure
+
+
+@_in_style
+def forest_figure(rows: Sequence[ForestRow], *, xlabel: str, title: str, note: str = "") -> "Figure":
+    """Draw differences between models as a forest plot: means, intervals, and single pairs as dots.
+
+    Parameters
+    ----------
+    rows : sequence of ForestRow
+        From top to bottom.
+    xlabel, title, note : str
+        Name of the difference, heading and foot.
+    """
+    figure, _, _ = _figure(7.2, 1.1 + 0.27 * max(len(rows), 1), title, note)
+    axes = figure.subplots()
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for height, row in enumerate(rows):
+        beyond = row.interval.low > 0 or row.interval.high < 0
+        colour = "#0072B2" if beyond else GREY
+        axes.plot(list(row.wide_interval), [height] * 2, color=colour, linewidth=0.8)
+        axes.plot(list(row.interval), [height] * 2, color=colour, linewidth=2.6, solid_capstyle="butt")
+        axes.plot(row.mean, height, "o", color=colour, markersize=5)
+        axes.plot(row.differences, [height + 0.28] * len(row.differences), ".", color=LIGHT_GREY, markersize=3.5)
+    axes.set_yticks(range(len(rows)), [row.title for row in rows])
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    axes.grid(axis="x", color="#EEEEEE", linewidth=0.6)
+    axes.set_axisbelow(True)
     return figure
 
 

@@ -107,20 +107,28 @@ class BeatClassifier(nn.Module):
 
 
 class ECGCNN(BeatClassifier):
-    """The baseline: encoder and MLP head, 175,973 parameters with 5 classes."""
+    """The baseline: encoder and MLP head, 175,973 parameters with 5 classes.
 
-    def __init__(self, num_classes: int = 5) -> None:
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes.
+    hidden_features : int
+        Units of the first hidden layer; the second has half as many. Published: 128.
+    """
+
+    def __init__(self, num_classes: int = 5, *, hidden_features: int = 128) -> None:
         super().__init__(num_classes)
         self.classifier = nn.Sequential(
-            nn.Linear(FEATURES, 128, bias=False),
-            nn.BatchNorm1d(128),
+            nn.Linear(FEATURES, hidden_features, bias=False),
+            nn.BatchNorm1d(hidden_features),
             nn.ReLU(),
             nn.Dropout(0.3),
-            nn.Linear(128, 64, bias=False),
-            nn.BatchNorm1d(64),
+            nn.Linear(hidden_features, hidden_features // 2, bias=False),
+            nn.BatchNorm1d(hidden_features // 2),
             nn.ReLU(),
             nn.Dropout(0.15),
-            nn.Linear(64, num_classes),
+            nn.Linear(hidden_features // 2, num_classes),
         )
         initialize_convolutions_and_linears(self)
 

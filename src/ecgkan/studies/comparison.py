@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecgkan.data.ds2 import load_test_beats
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_split
 from ecgkan.errors import DataNotFoundError
 from ecgkan.evaluation.evaluate import MODEL_TITLES, evaluate_checkpoint
 from ecgkan.evaluation.report import to_document
 from ecgkan.evaluation.scoring_log import append_scorings
 from ecgkan.models.checkpoint import MODELS, load_checkpoint
+from ecgkan.studies import heads
+from ecgkan.studies.head_contrasts import study_summary
+from ecgkan.studies.heads_page import write_heads_page
 from ecgkan.studies.model_card import model_card
 from ecgkan.studies.random_split import (
     SEEDS,
@@ -74,6 +78,42 @@ def run_comparison(
     if report is not None:
         write_results_page(folders, _shipped_document(folders), report)
     return summarize(folders)
+
+
+def run_head_comparison(
+    folders: StudyFolders,
+    data_dir: Path | None,
+    *,
+    train: bool = False,
+    jobs: int = 2,
+    report: Path | None = None,
+    announce: Callable[[str], None],
+) -> dict[str, Any]:
+    """Bring the study of heads on new patients as far as asked, and return its figures.
+
+    All that is missing is trained first; what has finished is then scored on DS2, once and in the log.
+
+    Parameters
+    ----------
+    folders, data_dir, train, jobs, announce
+        As in `run_comparison`.
+    report : Path, optional
+        Write the page there, its figure beside it, and the raw results as `runs.csv` among the results.
+
+    Returns
+    -------
+    dict
+        Figures of each arm over seeds, and the comparisons.
+    """
+    if train:
+        heads.train_missing(folders, data_dir, jobs=jobs, announce=announce)
+    heads.note_validation(folders)
+    if heads.unscored_runs(folders):
+        announce("reading the test beats")
+        heads.score_missing(folders, load_test_beats(data_dir), announce=announce)
+    if report is not None:
+        write_heads_page(folders, report)
+    return study_summary(folders)
 
 
 def ship_models(
@@ -144,6 +184,29 @@ def print_comparison(console: "Console", summary: dict[str, Any]) -> None:
         table.add_row(name, *cells)
     console.print(table)
     console.print(summary["note"])
+
+
+def print_head_comparison(console: "Console", summary: dict[str, Any]) -> None:
+    """Print the arms' figures over seeds and the comparisons as tables."""
+    from rich.table import Table
+
+    arms = Table("mean ± sd over seeds, DS2", "n", box=None, pad_edge=False)
+    names = list(next(iter(summary["arms"].values()), {}))
+    for name in names:
+        arms.add_column(name, justify="right")
+    for arm, figures in summary["arms"].items():
+        arms.add_row(arm, str(figures[names[0]]["n"]), *(_cell(figures[name], name) for name in names))
+    console.print(arms)
+    header = ("macro F1 (N S V)", "n", "difference", "95 %, records and seeds", "p, Holm")
+    pairs = Table(*header, box=None, pad_edge=False)
+    for pair in summary["comparisons"]:
+        if pair["seeds"]:
+            low, high = pair["interval_95_records_and_seeds"]
+            difference, p = f"{pair['mean']:+.4f}", f"{pair['p_records_holm']:.4f}"
+            title = f"{pair['arm']} − {pair['against']}"
+            pairs.add_row(title, str(len(pair["seeds"])), difference, f"{low:+.4f} to {high:+.4f}", p)
+    console.print(pairs)
+    console.print(f"{summary['runs']} of {summary['planned']} runs are in. {summary['note']}")
 
 
 def _cell(figure: dict[str, Any], name: str) -> str:

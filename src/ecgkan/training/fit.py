@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import ecgkan
 from ecgkan.data.protocols import BeatSplit
 from ecgkan.errors import CheckpointError, DataError, DataNotFoundError, OutputExistsError
-from ecgkan.evaluation.evaluate import predict_logits
+from ecgkan.evaluation.evaluate import predict_logits, processor_name
 from ecgkan.models.checkpoint import MODELS, save_checkpoint
 from ecgkan.models.cnn import BeatClassifier, initialize_convolutions_and_linears
 from ecgkan.training.module import TrainingRun, has_bfloat16
@@ -131,7 +131,7 @@ def train_model(
     keep_freed_memory()
     run = _build_run(name, recipe, seed, split, compile_encoder)
     resume_from = _resumable(out) if resume else None
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     with _quiet_lightning():
         unvalidated = {} if len(split.validation) else {"limit_val_batches": 0}
         trainer = _build_trainer(recipe, out, unvalidated | (trainer_options or {}))
@@ -140,7 +140,14 @@ def train_model(
         raise KeyboardInterrupt
     if not trainer.is_global_zero:
         return None
-    return _finish(run, identity, out, seconds=time.monotonic() - started)
+    facts = {
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu_started, 1),
+        "resumed": resume_from is not None,  # then the seconds are those of the last part alone
+        "device": _device_name(trainer),
+        "processor": platform.processor() or platform.machine(),
+    }
+    return _finish(run, identity, out, facts)
 
 
 def keep_freed_memory() -> None:
@@ -157,9 +164,9 @@ def keep_freed_memory() -> None:
 def build_model(name: str, recipe: Recipe, seed: int) -> BeatClassifier:
     """Initialize a model from a seed, with the head and the dropout that the recipe asks for."""
     torch.manual_seed(seed)
-    head: dict[str, Any] = {}
+    head = _head_arguments(name, recipe)
     if name == "cnn_kan":
-        head = {"grid_range": recipe.kan_grid_range, "init": recipe.kan_init} | _head_arguments(name, recipe)
+        head |= {"grid_range": recipe.kan_grid_range, "init": recipe.kan_init}
     model = MODELS[name](**head)
     if recipe.same_encoder_start:
         torch.manual_seed(seed)
@@ -172,14 +179,17 @@ def build_model(name: str, recipe: Recipe, seed: int) -> BeatClassifier:
 
 def _head_arguments(name: str, recipe: Recipe) -> dict[str, Any]:
     """Return what a model must be built with, where it is not the default, for its weights to fit."""
-    if name != "cnn_kan":
-        return {}
-    asked = {
-        "grid_size": recipe.kan_grid_size,
-        "hidden_features": recipe.kan_hidden_features,
-        "normalization": recipe.kan_normalization,
-    }
-    usual = {"grid_size": 5, "hidden_features": 64, "normalization": "layer"}
+    usual: dict[str, Any]
+    asked: dict[str, Any]
+    if name == "cnn_mlp":
+        usual, asked = {"hidden_features": 128}, {"hidden_features": recipe.mlp_hidden_features}
+    else:
+        usual = {"grid_size": 5, "hidden_features": 64, "normalization": "layer"}
+        asked = {
+            "grid_size": recipe.kan_grid_size,
+            "hidden_features": recipe.kan_hidden_features,
+            "normalization": recipe.kan_normalization,
+        }
     return {key: value for key, value in asked.items() if value != usual[key]}
 
 
@@ -264,7 +274,13 @@ def _resumable(out: Path) -> Path | None:
     return last if last.is_file() else None
 
 
-def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: float) -> TrainedModel:
+def _device_name(trainer: pl.Trainer) -> str:
+    """Return what computed a run: the GPU's name, or the processor's."""
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, facts: dict[str, Any]) -> TrainedModel:
     """Take the chosen epoch's weights, fit the temperature, and write the model and `run.json`."""
     name = str(identity["model"])
     kept = out / (LAST if run.recipe.select_by == "last" else BEST)
@@ -303,7 +319,6 @@ def _finish(run: TrainingRun, identity: dict[str, Any], out: Path, *, seconds: f
         training=training,
         arguments=_head_arguments(name, run.recipe),
     )
-    facts = {"seconds": round(seconds, 1), "processor": platform.processor() or platform.machine()}
     write_json(out / "run.json", identity | {"temperature": temperature} | training | facts)
     return TrainedModel(
         checkpoint=path,

@@ -74,6 +74,8 @@ class Recipe:
         Spline intervals and hidden units of the KAN head.
     kan_normalization : {"layer", "batch"}
         What stands before the splines of the KAN head.
+    mlp_hidden_features : int
+        Units of the first hidden layer of the MLP head; the second has half as many.
     same_encoder_start : bool
         Draw the encoder's first weights from the seed alone, so that models with different heads start from the same.
 
@@ -110,6 +112,7 @@ class Recipe:
     kan_grid_size: int = 5
     kan_hidden_features: int = 64
     kan_normalization: Normalization = "layer"
+    mlp_hidden_features: int = 128
     same_encoder_start: bool = False
 
     def __post_init__(self) -> None:
@@ -139,6 +142,7 @@ class Recipe:
         self._check("max_stretch", "in [0, 0.2]", 0 <= self.max_stretch <= 0.2)
         self._check("kan_grid_size", ">= 1", self.kan_grid_size >= 1)
         self._check("kan_hidden_features", ">= 1", self.kan_hidden_features >= 1)
+        self._check("mlp_hidden_features", ">= 2", self.mlp_hidden_features >= 2)
         self._check("kan_grid_range", "low < high", self.kan_grid_range[0] < self.kan_grid_range[1])
 
     def _check(self, field: str, expected: str, holds: bool) -> None:
