@@ -216,7 +216,7 @@ def _score(folders: StudyFolders, run: HeadRun, beats: BeatTable, code: CodeVers
     trained, recipe = _trained(folders, run), recipe_file(folders, run.arm)
     if trained["recipe_fields"] != _plain(load_recipe(recipe)):
         raise DataError(f"{folders.runs / run.name} was trained by another recipe than {recipe}; train it anew")
-    logits = predict_logits(checkpoint.model, beats.model_input(np.arange(len(beats))))
+    logits = predict_logits(checkpoint.beat_model, beats.model_input(np.arange(len(beats))))
     confusions = record_confusions(beats.labels, logits.argmax(axis=1), beats.records)
     append_ds2_scoring(
         folders.log,

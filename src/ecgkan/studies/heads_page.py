@@ -13,6 +13,7 @@ from ecgkan.data.protocols import INTER_PATIENT_NOTE
 from ecgkan.evaluation.inter_patient import DOMINANT_S_RECORD, HEADLINE_CLASSES
 from ecgkan.evaluation.paired import PERMUTATIONS, smallest_p
 from ecgkan.evaluation.plots import ForestRow, forest_figure
+from ecgkan.evaluation.tables import markdown_table
 from ecgkan.studies.head_contrasts import FIGURES, Contrast, contrasts, device_of, values_of, write_raw_results
 from ecgkan.studies.heads import (
     ARMS,
@@ -27,7 +28,6 @@ from ecgkan.studies.heads import (
     recipe_file,
 )
 from ecgkan.studies.random_split import StudyFolders, over_seeds
-from ecgkan.studies.results_page import markdown_table
 from ecgkan.training.recipe import load_recipe
 
 LEVEL: Final = 0.05
