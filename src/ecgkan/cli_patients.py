@@ -23,6 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result for progr
 DEFAULT_RECIPE = Path("results/patients/patient-1.json")
 DEFAULT_RUNS = Path("runs/patients")
 DEFAULT_LOG = Path("docs/ds2-scorings.jsonl")
+DEFAULT_STRESS = Path("results/patients/stress.json")
 
 
 @patients_app.command("validate")
@@ -94,6 +95,43 @@ def score(
         for result in runs_of_model:
             typer.echo(f"{model} seed {result['seed']}: {describe(result['ds2']['headline'])}")
     typer.echo(INTER_PATIENT_NOTE)
+
+
+@patients_app.command("stress")
+def stress(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]", help="patient_mlp, patient_kan.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="JSON file for the figures.")] = DEFAULT_STRESS,
+    data_dir: DataDir = None,
+) -> None:
+    """Judge shipped models behind our own detector by EC57, on DS2 and in electrode motion noise; many minutes.
+
+    Example: `ecgkan patients stress`
+    """
+    from ecgkan.studies.stress import stress as judge
+    from ecgkan.training.fit import write_json
+
+    write_json(out, judge(models or ["patient_mlp", "patient_kan"], data_dir=data_dir, announce=_say))
+    typer.echo(f"wrote {out}")
+
+
+@patients_app.command("report")
+def report(
+    recipe: RecipeFile = DEFAULT_RECIPE,
+    log: LogFile = DEFAULT_LOG,
+    stress: Annotated[Path, typer.Option("--stress", help="What `ecgkan patients stress` wrote.")] = DEFAULT_STRESS,
+    page: Annotated[Path, typer.Option("--page", help="The page.")] = Path("docs/new-patients.md"),
+    cards: Annotated[Path, typer.Option("--cards", help="Folder of the model cards.")] = Path("checkpoints"),
+) -> None:
+    """Write the page of results and the model cards from what the other commands left.
+
+    Example: `ecgkan patients report`
+    """
+    from ecgkan.studies.patients import PatientFolders
+    from ecgkan.studies.patients_page import write_page_and_cards
+
+    folders = PatientFolders(recipe=recipe, runs=DEFAULT_RUNS, log=log)
+    for file in write_page_and_cards(folders, stress, page, cards):
+        typer.echo(f"wrote {file}")
 
 
 def _say(line: str) -> None:

@@ -19,7 +19,7 @@ from ecgkan.data.context import (
 )
 from ecgkan.data.leads import choose_lead
 from ecgkan.data.mitdb import DS1, database_dir
-from ecgkan.data.recording import read_annotations, read_recording
+from ecgkan.data.recording import Recording, read_annotations, read_recording
 from ecgkan.errors import DataError
 
 
@@ -88,17 +88,33 @@ def read_context_table(database: Path, *, records: Sequence[str]) -> ContextTabl
     DataNotFoundError, DataError
         If a record is missing or damaged.
     """
-    parts = [_read_record(database / record) for record in records]
-    shapes, averages, rhythm, labels, counted = (np.concatenate(column) for column in zip(*parts, strict=True))
-    names = np.repeat(np.array(records), [len(part[3]) for part in parts])
-    return ContextTable(shapes, averages, rhythm, labels, names, counted)
+    parts = [put_into_context(read_recording(database / record), database / record)[0] for record in records]
+    return ContextTable(
+        shapes=np.concatenate([part.shapes for part in parts]),
+        averages=np.concatenate([part.averages for part in parts]),
+        rhythm=np.concatenate([part.rhythm for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        records=np.concatenate([part.records for part in parts]),
+        counted=np.concatenate([part.counted for part in parts]),
+    )
 
 
-_Columns = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
+def put_into_context(recording: Recording, path: Path) -> tuple[ContextTable, NDArray[np.int64]]:
+    """Put the beats that a record's annotator `atr` marks into context, in both leads.
 
+    Parameters
+    ----------
+    recording : Recording
+        The record, as it is or changed, at 360 Hz and with two leads.
+    path : Path
+        The record, for its annotations.
 
-def _read_record(path: Path) -> _Columns:
-    recording, annotations = read_recording(path), read_annotations(path, "atr")
+    Returns
+    -------
+    tuple of ContextTable and ndarray
+        The beats, and their R peaks `[n]` int64, in samples.
+    """
+    annotations = read_annotations(path, "atr")
     try:
         labels = beat_labels(annotations.symbols)
     except ValueError as error:
@@ -112,4 +128,6 @@ def _read_record(path: Path) -> _Columns:
         averages.append(average_beats(shapes[-1], rr_s))
         rhythm.append(np.concatenate([rhythm_features(rr_s), neighbour_features(shapes[-1], averages[-1])], axis=1))
     counted = (samples - BEFORE >= 0) & (samples + AFTER < recording.signals.shape[0])
-    return np.stack(shapes, 1), np.stack(averages, 1), np.stack(rhythm, 1), labels, counted
+    names = np.full(len(samples), path.name)
+    table = ContextTable(np.stack(shapes, 1), np.stack(averages, 1), np.stack(rhythm, 1), labels, names, counted)
+    return table, samples

@@ -38,7 +38,12 @@ Subset = Literal["test", "validation"]
 PROTOCOL_NOTES: Final = {"random-split": SHARED_PATIENTS_NOTE, "inter-patient": INTER_PATIENT_NOTE}
 """Protocol → the line that each of its outputs carries."""
 
-MODEL_TITLES: Final = {"cnn_mlp": "CNN+MLP", "cnn_kan": "CNN+KAN"}
+MODEL_TITLES: Final = {
+    "cnn_mlp": "CNN+MLP",
+    "cnn_kan": "CNN+KAN",
+    "patient_mlp": "patient MLP",
+    "patient_kan": "patient KAN",
+}
 """Model name → how tables and figures call it."""
 
 BATCH_SIZE: Final = 512

@@ -11,6 +11,7 @@ from ecgkan.data.protocols import SHARED_PATIENTS_NOTE
 from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.published import LATENCY_MARK, PUBLISHED, PublishedModel
 from ecgkan.evaluation.tables import markdown_table
+from ecgkan.models.checkpoint import MODELS
 from ecgkan.studies.random_split import SEEDS, MeanAndSd, Run, StudyFolders, load_results, over_seeds
 
 OVERALL: Final = {
@@ -112,7 +113,7 @@ def _summary(results: Results, recipe: str, model: str, figure: Callable[[dict[s
 
 
 def _seeds_section(results: Results) -> str:
-    groups = [(recipe, model) for recipe in SEEDS for model in MODEL_TITLES]
+    groups = [(recipe, model) for recipe in SEEDS for model in MODELS]
     counts = {group: sum((run.recipe, run.model) == group for run in results) for group in groups}
     header = [f"{MODEL_TITLES[model]}, `{recipe}` (n = {counts[recipe, model]})" for recipe, model in groups]
     rows = []
@@ -124,7 +125,7 @@ def _seeds_section(results: Results) -> str:
         row = [_summary(results, recipe, model, figure) for recipe, model in groups]
         digits = ".1f" if name == "epochs" else ".4f"
         rows.append([name, *(_mean_and_sd(summary, digits) for summary in row)])
-    missing = sum(len(seeds) for seeds in SEEDS.values()) * len(MODEL_TITLES) - len(results)
+    missing = sum(len(seeds) for seeds in SEEDS.values()) * len(MODELS) - len(results)
     note = f"\n\n{missing} of the study's runs have no result yet." if missing else ""
     return (
         "## All seeds\n\nMean ± standard deviation over seeds, test set. `best` is our recipe, `reference` the "
@@ -162,7 +163,8 @@ def _heads_section(results: Results) -> str:
 
 def _luck_section(results: Results) -> str:
     rows = []
-    for model, title in MODEL_TITLES.items():
+    for model in MODELS:
+        title = MODEL_TITLES[model]
         runs = [
             (run.seed, figure_of(result, "macro F1"), figure_of(result, "accuracy"), int(result["epochs"]))
             for run, result in results.items()
