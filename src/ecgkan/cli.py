@@ -390,7 +390,7 @@ def classify(
             show_default=False,
         ),
     ],
-    model: ModelFile = "cnn_kan",
+    model: ModelFile = "patient_kan",
     lead: LeadName = None,
     annotator: PeaksFrom = None,
     fs: SamplingRate = None,

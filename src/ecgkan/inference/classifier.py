@@ -49,7 +49,7 @@ class _Classifier(NamedTuple):
 
 def classify(
     recording: "SignalSource | str | Path",
-    model: "str | Path | Checkpoint | Classifier" = "cnn_kan",
+    model: "str | Path | Checkpoint | Classifier" = "patient_kan",
     *,
     lead: str | int | None = None,
     rpeaks: NDArray[np.integer] | None = None,
@@ -104,7 +104,7 @@ def classify(
     Examples
     --------
     >>> from ecgkan import classify
-    >>> beats = classify("mitdb/100", model="cnn_kan")  # doctest: +SKIP
+    >>> beats = classify("mitdb/100")  # doctest: +SKIP
     >>> beats.to_dataframe().head()  # doctest: +SKIP
     """
     if batch_size < 1:

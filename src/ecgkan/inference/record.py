@@ -49,7 +49,7 @@ class ClassifyOptions:
         If a format or the annotator's name is unusable.
     """
 
-    model: str = "cnn_kan"
+    model: str = "patient_kan"
     lead: str | None = None
     annotator: str | None = None
     fs: float | None = None

@@ -129,8 +129,8 @@ def _headline_section(results: dict[str, list[Result]]) -> str:
     return (
         "## On DS2, reference R peaks\n\nMean ± standard deviation over seeds. As in the literature, reference beats "
         "of class F and Q are left out of the first rows (no denominators, no false positives); a prediction of F or Q "
-        "on a remaining beat is an error. Commands: `ecgkan patients validate`, `ecgkan patients train`, `ecgkan patients "
-        "score`; one file per run in `results/patients/`.\n\n" + markdown_table(header, rows)
+        "on a remaining beat is an error. Commands: `ecgkan patients validate`, `ecgkan patients train`, `ecgkan "
+        "patients score`; one file per run in `results/patients/`.\n\n" + markdown_table(header, rows)
     )
 
 
@@ -353,8 +353,8 @@ def patient_card(folders: PatientFolders, model: str, stress: Path) -> str:
         ),
         f"# {MODEL_TITLES[model]}: heartbeats of new patients into the AAMI classes N S V F Q",
         f"A small 1-D CNN sees a beat beside the patient's own average beat, its place in the rhythm is told by ratios "
-        f"of RR intervals, and {head} weighs both; {parameters:,} parameters. Part of ecgkan; weights in `{model}.pth`, "
-        f"SHA-256 `{shipped['weights_sha256']}`.",
+        f"of RR intervals, and {head} weighs both; {parameters:,} parameters. Part of ecgkan; weights in "
+        f"`{model}.pth`, SHA-256 `{shipped['weights_sha256']}`.",
         "**A research tool, not a medical device.** Do not use it for diagnosis or to guide treatment.",
         f"**{INTER_PATIENT_NOTE}**",
         "## Use",
@@ -364,8 +364,8 @@ def patient_card(folders: PatientFolders, model: str, stress: Path) -> str:
         "## Training",
         f"DS1 of the MIT-BIH Arrhythmia Database (22 records), recipe `{folders.recipe.stem}`, seed {SHIPPED_SEED}, "
         "fixed before any test beat was scored; noise records `bw` and `ma`, never `em`. Command: `ecgkan train "
-        f"--model {model} --recipe {folders.recipe.as_posix()} --seed {SHIPPED_SEED} --out DIR`. Probabilities are calibrated "
-        "on records held out inside DS1.",
+        f"--model {model} --recipe {folders.recipe.as_posix()} --seed {SHIPPED_SEED} --out DIR`. "
+        "Probabilities are calibrated on records held out inside DS1.",
         "## Figures on DS2",
         "Reference R peaks, F and Q left out where it says N S V; shipped weights, and mean ± sd over "
         f"{len(results)} seeds. Command: `ecgkan patients score`.",
