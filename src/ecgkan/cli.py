@@ -264,12 +264,16 @@ def _train_for_new_patients(
 @app.command()
 def evaluate(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CHECKPOINT", help="Files, or names of shipped models: cnn_mlp, cnn_kan.")
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT", help="Files, or names of shipped models: cnn_mlp, cnn_kan, patient_mlp, patient_kan."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json, predictions (CSV) and figures.")],
     protocol: Annotated[
-        Literal["random-split"], typer.Option("--protocol", help="Which beats train, select and test.")
-    ] = "random-split",
+        Literal["random-split", "inter-patient"] | None,
+        typer.Option("--protocol", help="Which beats train, select and test; else the models' own."),
+    ] = None,
     subset: Annotated[Literal["test", "validation"], typer.Option("--subset", help="Beats to score.")] = "test",
     log: Annotated[
         Path | None,
@@ -282,6 +286,7 @@ def evaluate(
     """Score checkpoints on a protocol's beats: tables, JSON, predictions and figures.
 
     Examples: `ecgkan evaluate cnn_mlp cnn_kan --out evaluation`,
+    `ecgkan evaluate patient_mlp patient_kan --out new-patients`,
     `ecgkan evaluate runs/kan-1/cnn_kan.pth --subset validation --out evaluation --json`
 
     With --log docs/test-scorings.jsonl a scoring of the test set is counted in the repository's log.
@@ -289,6 +294,11 @@ def evaluate(
     if log is not None and subset != "test":
         raise typer.BadParameter("counts scorings of the test set alone; leave it out", param_hint="--log")
 
+    if protocol == "inter-patient" or (protocol is None and _are_for_new_patients(checkpoints)):
+        if subset != "test" or log is not None:
+            raise typer.BadParameter("go with protocol random-split", param_hint="--subset, --log")
+        _evaluate_on_ds2(checkpoints, out, as_json=as_json, overwrite=overwrite, data_dir=data_dir)
+        return
     from ecgkan.evaluation.report import evaluate_to_folder
     from ecgkan.evaluation.tables import print_report
 
@@ -296,7 +306,7 @@ def evaluate(
         report = evaluate_to_folder(
             checkpoints,
             out,
-            protocol=protocol,
+            protocol="random-split",
             subset=subset,
             data_dir=data_dir,
             overwrite=overwrite,
@@ -308,6 +318,22 @@ def evaluate(
         return
     print_report(_wide_console(), report.evaluations)
     typer.echo(f"Wrote {len(report.files)} files to {out}: {', '.join(file.name for file in report.files)}")
+
+
+def _are_for_new_patients(checkpoints: list[str]) -> bool:
+    from ecgkan.models.checkpoint import PATIENT_MODELS, load_checkpoint
+
+    return any(load_checkpoint(checkpoint).name in PATIENT_MODELS for checkpoint in checkpoints)
+
+
+def _evaluate_on_ds2(
+    checkpoints: list[str], out: Path, *, as_json: bool, overwrite: bool, data_dir: Path | None
+) -> None:
+    from ecgkan.studies.patients_evaluation import evaluate_on_ds2, evaluation_text
+
+    with _status() as announce:
+        document = evaluate_on_ds2(checkpoints, out, data_dir=data_dir, overwrite=overwrite, announce=announce)
+    typer.echo(json.dumps(document, allow_nan=False) if as_json else evaluation_text(document))
 
 
 @app.command()

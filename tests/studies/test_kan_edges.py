@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from ecgkan.aami import CLASSES
 from ecgkan.cli import app, main
-from ecgkan.data.protocols import MARGIN, BeatSplit, BeatTable, load_split
+from ecgkan.data.beat_table import MARGIN, BeatTable
+from ecgkan.data.protocols import BeatSplit, load_split
 from ecgkan.errors import CheckpointError, DataError, OutputExistsError
 from ecgkan.evaluation.evaluate import evaluate_checkpoint
 from ecgkan.models.checkpoint import MODELS, load_checkpoint, save_checkpoint

@@ -117,7 +117,7 @@ def _counted(table: ContextTable, logits: NDArray[np.float32]) -> RecordConfusio
 
 def _figures(table: ContextTable, logits: NDArray[np.float32], temperature: float) -> dict[str, Any]:
     """Return everything that is told of logits (shifted already), on the beats that the protocol counts."""
-    probabilities = _softmax(logits[table.counted] / temperature)
+    probabilities = calibrated_probabilities(logits[table.counted], temperature)
     labels = table.labels[table.counted]
     risk = risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     return patients_document(_counted(table, logits)) | {
@@ -126,10 +126,11 @@ def _figures(table: ContextTable, logits: NDArray[np.float32], temperature: floa
     }
 
 
-def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+def calibrated_probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Return `softmax(logits / temperature)`, `[n, 5]`; the model has added its class shifts already."""
     from scipy.special import softmax
 
-    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64) / temperature, axis=1)
     return probabilities
 
 
