@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: setup demo test lint format bench reproduce clean
+.PHONY: setup demo test lint format bench reproduce reproduce-full clean
 
 setup: $(VENV)/.installed
 
@@ -38,10 +38,27 @@ bench: setup
 	$(BIN)/python benchmarks/kan_layer.py
 	$(BIN)/python benchmarks/feeding.py
 
-# Trains all 16 runs of the study (hours on a CPU; resumable), ships the chosen seeds and writes the results page.
+# Every page and figure from the committed weights and results: tens of minutes.
 reproduce: setup
 	$(BIN)/ecgkan data verify mitdb
+	$(BIN)/ecgkan evaluate cnn_mlp cnn_kan --out evaluation --overwrite
+	$(BIN)/ecgkan evaluate patient_mlp patient_kan --out evaluation/new-patients --overwrite
+	$(BIN)/ecgkan compare --report docs/results.md
+	$(BIN)/ecgkan compare --protocol inter-patient --report docs/kan-vs-mlp.md
+	$(BIN)/ecgkan patients stress
+	$(BIN)/ecgkan patients report
+	$(BIN)/ecgkan explain cnn_kan --out edges --refine 10 --report docs/kan-edges.md --overwrite
+
+# From nothing but the databases: trains 16 + 10 + 60 runs, about a day on two cores; resumable.
+reproduce-full: setup
+	$(BIN)/ecgkan data verify mitdb
 	$(BIN)/ecgkan compare --train --ship checkpoints --report docs/results.md
+	$(BIN)/ecgkan patients validate --model patient_mlp
+	$(BIN)/ecgkan patients validate --model patient_kan
+	$(BIN)/ecgkan patients train --ship checkpoints
+	$(BIN)/ecgkan patients score
+	$(BIN)/ecgkan compare --protocol inter-patient --train --report docs/kan-vs-mlp.md
+	$(MAKE) reproduce
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
