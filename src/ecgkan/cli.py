@@ -219,6 +219,12 @@ def train(
     from ecgkan.training.recipe import load_recipe
 
     if model.startswith("patient_"):
+        if fold is not None or devices != 1 or nodes != 1 or as_json:
+            raise typer.BadParameter(
+                "go with the models of single beats; recipes for new patients are cross-validated by "
+                "`ecgkan patients validate`, and trained on one CPU",
+                param_hint="--fold, --devices, --nodes, --json",
+            )
         _train_for_new_patients(model, Path(recipe), seed, out, resume=resume, threads=threads, data_dir=data_dir)
         return
     options = {"accelerator": accelerator, "devices": devices, "num_nodes": nodes, "strategy": strategy}
@@ -332,7 +338,8 @@ def _evaluate_on_ds2(
     from ecgkan.studies.patients_evaluation import evaluate_on_ds2, evaluation_text
 
     with _status() as announce:
-        document = evaluate_on_ds2(checkpoints, out, data_dir=data_dir, overwrite=overwrite, announce=announce)
+        log = Path("docs/ds2-scorings.jsonl")
+        document = evaluate_on_ds2(checkpoints, out, log=log, data_dir=data_dir, overwrite=overwrite, announce=announce)
     typer.echo(json.dumps(document, allow_nan=False) if as_json else evaluation_text(document))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder that holds mitdb/ and nstdb/; else ECGKAN_DATA, else the user's cache."),
 ]
+PatientModel = Literal["patient_mlp", "patient_kan"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result for programs.")]
 
 DEFAULT_RECIPE = Path("results/patients/patient-1.json")
@@ -29,7 +30,7 @@ DEFAULT_STRESS = Path("results/patients/stress.json")
 @patients_app.command("validate")
 def validate(
     recipe: RecipeFile = DEFAULT_RECIPE,
-    model: Annotated[str, typer.Option("--model", help="patient_mlp or patient_kan.")] = "patient_kan",
+    model: Annotated[PatientModel, typer.Option("--model", help="patient_mlp or patient_kan.")] = "patient_kan",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -99,7 +100,9 @@ def score(
 
 @patients_app.command("stress")
 def stress(
-    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]", help="patient_mlp, patient_kan.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL...]", help="patient_mlp, patient_kan; else both.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="JSON file for the figures.")] = DEFAULT_STRESS,
     data_dir: DataDir = None,
 ) -> None:
@@ -110,7 +113,9 @@ def stress(
     from ecgkan.studies.stress import stress as judge
     from ecgkan.training.fit import write_json
 
-    write_json(out, judge(models or ["patient_mlp", "patient_kan"], data_dir=data_dir, announce=_say))
+    earlier = json.loads(out.read_text()) if out.is_file() else {}
+    judged = judge(models or ["patient_mlp", "patient_kan"], log=DEFAULT_LOG, data_dir=data_dir, announce=_say)
+    write_json(out, earlier | judged)
     typer.echo(f"wrote {out}")
 
 

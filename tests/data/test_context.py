@@ -139,3 +139,26 @@ def test_ds1_and_ds2_hold_the_protocols_beats(mitdb_dir: Path) -> None:
     counted = np.bincount(test.labels[test.counted], minlength=5).tolist()
     assert counted == [44241, 1837, 3220, 388, 7]
     assert np.isfinite(training.model_input(1).shapes).all() and np.isfinite(training.model_input(1).rhythm).all()
+
+
+def test_where_nothing_can_be_read_the_last_average_stands() -> None:
+    shapes, rr = some_shapes(200), np.full(200, 0.8)
+    usable = np.ones(200, bool)
+    usable[40:140] = False
+    shapes[40:140] = 0
+    averages = average_beats(shapes, rr, usable)
+    np.testing.assert_array_equal(averages[120], averages[111])  # 48 to 113 hold none that can be read
+    assert np.ptp(averages[140:], axis=1).min() > 0.5
+    assert np.isfinite(beat_context(shapes, rr, usable).shapes).all()
+
+
+def test_a_flat_lead_gives_finite_numbers() -> None:
+    context = beat_context(np.zeros((40, SHAPE_WIDTH), np.float32), np.full(40, 0.8))
+    assert np.isfinite(context.shapes).all() and np.isfinite(context.rhythm).all()
+
+
+def test_unknown_intervals_do_not_look_like_a_regular_rhythm() -> None:
+    rr = np.random.default_rng(0).lognormal(-0.3, 0.2, 200)
+    rr[50:90] = np.nan
+    irregularity = rhythm_features(rr)[:, RHYTHM_FEATURES.index("irregularity60")]
+    assert np.abs(irregularity[90:110] - irregularity[48]).max() < 0.5

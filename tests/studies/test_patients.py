@@ -84,7 +84,7 @@ def test_the_study_from_validation_to_shipping(folders: PatientFolders, tmp_path
 def test_weights_of_another_recipe_are_not_scored(folders: PatientFolders, tmp_path: Path) -> None:
     for model in ("patient_mlp", "patient_kan"):
         patient_runs.validation_file(folders.recipe, model).write_text(
-            json.dumps({"calibration": {"temperature": 1.0, "class_shift": [0, 0, 0, 0, 0]}})
+            json.dumps({"calibration": {"temperature": 1.0, "class_shift": [0, 0, 0, 0, 0]}, "recipe": TINY.to_dict()})
         )
     train_here(folders)
     folders.recipe.write_text(json.dumps(TINY.to_dict() | {"epochs": 3}))

@@ -39,7 +39,7 @@ def test_evaluate_tells_what_was_logged(data_dir: Path, tmp_path: Path) -> None:
     committed = json.loads((ROOT / "results" / "patients" / f"{recipe}-patient_kan-0.json").read_text())["ds2"]
     for name in ("accuracy", "macro_f1"):
         assert figures["headline"][name] == pytest.approx(committed["headline"][name], abs=2e-4)
-    beats = pd.read_csv(tmp_path / "patient_kan-predictions.csv")
+    beats = pd.read_csv(tmp_path / "patient_kan_predictions.csv")
     assert len(beats) == 49693
     kept = beats[beats.reference.isin(list("NSV"))]
     for letter in "NSV":  # scikit-learn's figures of the beats written

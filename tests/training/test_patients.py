@@ -185,7 +185,9 @@ def test_a_run_leaves_a_calibrated_checkpoint(tmp_path: Path, monkeypatch: pytes
     recipe.write_text(json.dumps(TINY.to_dict()))
     assert read_calibration(recipe, "patient_kan") is None
     calibration = {"temperature": 1.5, "class_shift": [0, -1.0, 0, -2.0, -3.0]}
-    (tmp_path / "tiny-patient_kan-validation.json").write_text(json.dumps({"calibration": calibration}))
+    (tmp_path / "tiny-patient_kan-validation.json").write_text(
+        json.dumps({"calibration": calibration, "recipe": TINY.to_dict()})
+    )
     trained = train_patient_run("patient_kan", recipe, 2, tmp_path / "run")
     assert trained.calibration == Calibration(1.5, (0.0, -1.0, 0.0, -2.0, -3.0))
     checkpoint = load_checkpoint(trained.checkpoint)
@@ -198,6 +200,10 @@ def test_a_run_leaves_a_calibrated_checkpoint(tmp_path: Path, monkeypatch: pytes
         "recipe.json",
         "run.json",
     ]
+    recipe.write_text(json.dumps(TINY.to_dict() | {"epochs": 3}))
+    with pytest.raises(DataError, match="fitted for another recipe"):
+        read_calibration(recipe, "patient_kan")
+    recipe.write_text(json.dumps(TINY.to_dict()))
     with pytest.raises(OutputExistsError, match="--resume"):
         train_patient_run("patient_kan", recipe, 2, tmp_path / "run")
     with pytest.raises(DataError, match="has seed 2, expected 3"):

@@ -1,10 +1,10 @@
 """What surrounds a beat: its shape beside the patient's own average beat so far, and its place in the rhythm.
 
 The models for new patients look at a beat as an electrocardiographer does: is it early, measured by the intervals
-around it, and does it look like this patient's usual beats? Nothing here is in seconds or millivolts when a model sees
-it: intervals are taken as ratios of one another, shapes relative to the average beat. A beat's context reaches back
-over the beats before it and ahead to the second beat after it, never further (`DELAY_BEATS`), so that what is computed
-from a whole recording is what a monitor knows two beats later.
+around it, and does it look like this patient's usual beats? Hardly anything here is in seconds or millivolts when a
+model sees it: intervals are taken as ratios of one another, shapes relative to the average beat. A beat's context
+reaches back over the beats before it and ahead to the second beat after it, never further (`DELAY_BEATS`), so that what
+is computed from a whole recording is what a monitor knows two beats later.
 """
 
 from dataclasses import dataclass
@@ -174,10 +174,12 @@ def beat_context(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.b
     if len(shapes) == 0:
         return BeatContext(np.zeros((0, 2, SHAPE_WIDTH), np.float32), np.zeros((0, len(CONTEXT_FEATURES)), np.float32))
     averages = average_beats(shapes, rr_s, usable)
-    return BeatContext(
-        shapes=scale_shapes(shapes, averages),
-        rhythm=np.concatenate([rhythm_features(rr_s), neighbour_features(shapes, averages)], axis=1),
-    )
+    return BeatContext(scale_shapes(shapes, averages), context_features(shapes, averages, rr_s))
+
+
+def context_features(shapes: Array, averages: Array, rr_s: NDArray[np.floating]) -> Array:
+    """Return the columns `CONTEXT_FEATURES` of consecutive beats: `[n, 31]` float32."""
+    return np.concatenate([rhythm_features(rr_s), neighbour_features(shapes, averages)], axis=1)
 
 
 def scale_shapes(shapes: Array, averages: Array) -> Array:
@@ -192,6 +194,7 @@ def average_beats(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.
 
     Every 16 beats, those of the 64 before and the next two are compared with one another. The beat that most of them
     resemble, early and wide ones counting less (in bigeminy every other beat is ectopic), is averaged with its likes.
+    Where none of them can be read, as when a lead has dropped out, the last average stands.
     """
     n = len(shapes)
     alike = _unit(shapes[:, QRS])
@@ -200,17 +203,30 @@ def average_beats(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.
     counts = np.ones(n, bool) if usable is None else usable
     averages = np.empty_like(shapes)
     for start in range(0, n, GROUP_BEATS):
-        # The first group has no past: it looks at itself, which is as much as it takes to begin.
-        seen = np.arange(max(start - AVERAGED_BEATS, 0), min(max(start + DELAY_BEATS, GROUP_BEATS), n))
-        seen = seen[counts[seen]] if counts[seen].any() else seen
+        seen = _seen_beats(start, counts)
+        if len(seen) == 0:
+            averages[start : start + GROUP_BEATS] = averages[start - 1] if start else 0
+            continue
         early = np.log(rr[seen] / rr[seen].mean())
         weight = 0.1 + 0.9 / (1 + np.exp(-(early + 0.12) / 0.04))
         preferred = weight * (np.median(width[seen]) + 0.5) / (width[seen] + 0.5)
         likeness = alike[seen] @ alike[seen].T
         chosen = int(np.argmax((np.maximum(likeness, 0) ** 6 @ preferred) * preferred))
-        weight = np.where(likeness[chosen] > ALIKE, weight, 0).astype(np.float32)
+        likes = likeness[chosen] > ALIKE
+        likes[chosen] = True  # a flat line is like nothing, not even itself
+        weight = np.where(likes, weight, 0).astype(np.float32)
         averages[start : start + GROUP_BEATS] = weight @ shapes[seen] / weight.sum()
     return averages
+
+
+def _seen_beats(start: int, counts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the beats of which the average from beat `start` on is made, of those that count."""
+    # Without a past, at the start or after beats that cannot be read, the group looks at itself, which is as much as
+    # it takes to begin.
+    begins = not counts[:start].any()
+    stop = min(start + (GROUP_BEATS if begins else DELAY_BEATS), len(counts))
+    first = max(start - AVERAGED_BEATS, 0)
+    return first + np.flatnonzero(counts[first:stop])
 
 
 def neighbour_features(shapes: Array, averages: Array) -> Array:
@@ -229,16 +245,19 @@ def rhythm_features(rr_s: NDArray[np.floating]) -> Array:
     Parameters
     ----------
     rr_s : ndarray
-        `[n]`, RR interval before each beat, seconds; NaN where it is not known. What depends on it is 0 then.
+        `[n]`, RR interval before each beat, seconds; NaN where it is not known. A ratio of it is 0 then, and means,
+        medians, quantiles and irregularity are those of the intervals that are known.
     """
     rr = np.clip(np.asarray(rr_s, dtype=np.float64), *_RR_RANGE_S)
-    filled = _filled(rr)
-    log_rr = np.log(filled)
+    if len(rr) == 0:
+        return np.zeros((0, len(RHYTHM_FEATURES)), dtype=np.float32)
+    series, last = _known_intervals(rr)
+    log_rr = np.log(series)
     change = np.abs(np.diff(log_rr, prepend=log_rr[:1]))
-    windows40, windows21 = _recent(filled, 40), _recent(filled, 21)
-    upper, lower = np.quantile(windows40, 0.8, axis=1), np.quantile(windows40, 0.15, axis=1)
-    median = np.median(windows21, axis=1)
-    mean12, mean40, mean300 = (_recent_mean(filled, n) for n in (12, 40, 300))
+    windows40, windows21 = _windows(series, 40), _windows(series, 21)
+    upper, lower = (np.quantile(windows40, share, axis=1)[last] for share in (0.8, 0.15))
+    median = np.median(windows21, axis=1)[last]
+    mean12, mean40, mean300 = (_means(series, n, last) for n in (12, 40, 300))
     after, after2, before, before2 = (_ahead(rr, k) for k in (1, 2, -1, -2))
     ratios = [
         *(rr / reference for reference in (mean12, mean40, mean300, upper, median)),
@@ -255,13 +274,13 @@ def rhythm_features(rr_s: NDArray[np.floating]) -> Array:
         mean12 / mean300,
         median / upper,
     ]
-    spread = np.sqrt(np.maximum(_recent_mean(log_rr**2, 22) - _recent_mean(log_rr, 22) ** 2, 0))
-    irregular = [np.median(_recent(change, 16), axis=1), np.median(_recent(change, 60), axis=1)]
+    spread = np.sqrt(np.maximum(_means(log_rr**2, 22, last) - _means(log_rr, 22, last) ** 2, 0))
+    irregular = [np.median(_windows(change, n), axis=1)[last] for n in (16, 60)]
     columns = [
         *np.clip(np.log(ratios), -_LARGEST_LOG, _LARGEST_LOG),
         *(np.log(value + 0.005) + 4 for value in irregular),
         np.log(spread + 0.01) + 3,
-        2 * _recent_mean((change < 0.06).astype(np.float64), 30) - 1,
+        2 * _means((change < 0.06).astype(np.float64), 30, last) - 1,
     ]
     features: Array = np.nan_to_num(np.stack(columns, axis=1)).astype(np.float32)
     return features
@@ -285,19 +304,32 @@ def _ahead(values: NDArray[np.floating], k: int) -> NDArray[np.float64]:
     return shifted
 
 
-def _recent(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the last n values up to the second next beat: `[len(values), n]`; the ends are repeated."""
-    padded = np.pad(values, (n - 1, DELAY_BEATS), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, n)[DELAY_BEATS:]
+def _known_intervals(rr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Leave unknown intervals out.
+
+    Returns
+    -------
+    tuple of ndarray
+        The known intervals `[k]` float64, the first beat's filled in where it has none, and for each beat `[n]` int64
+        which of them is the last one up to the second next beat; beyond the end the last one counts again.
+    """
+    known = np.isfinite(rr)
+    known[0] = True
+    last = np.cumsum(np.concatenate([known, np.ones(DELAY_BEATS, bool)]))[DELAY_BEATS:] - 1
+    return _filled(rr)[known], last
 
 
-def _recent_mean(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Average the last n values up to the second next beat, as far as there are any: `[len(values)]`."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    stop = np.minimum(np.arange(len(values)) + DELAY_BEATS + 1, len(values))
-    start = np.maximum(np.arange(len(values)) + DELAY_BEATS + 1 - n, 0)
-    mean: NDArray[np.float64] = (total[stop] - total[start]) / np.maximum(stop - start, 1)
-    return mean
+def _windows(series: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return the n values up to each one, `[k + 2, n]`; the first and the last value are repeated at the ends."""
+    return np.lib.stride_tricks.sliding_window_view(np.pad(series, (n - 1, DELAY_BEATS), mode="edge"), n)
+
+
+def _means(series: NDArray[np.float64], n: int, last: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Average the n values up to the one at `last`, as far as there are any: `[len(last)]`."""
+    total = np.concatenate([[0.0], np.cumsum(series)])
+    stop, start = np.minimum(last + 1, len(series)), np.maximum(last + 1 - n, 0)
+    means: NDArray[np.float64] = (total[stop] - total[start]) / np.maximum(stop - start, 1)
+    return means
 
 
 def _unit(parts: Array) -> Array:

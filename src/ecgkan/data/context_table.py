@@ -9,14 +9,7 @@ from numpy.typing import NDArray
 
 from ecgkan.data.beat_table import beat_labels
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE
-from ecgkan.data.context import (
-    BeatContext,
-    average_beats,
-    cut_shapes,
-    neighbour_features,
-    rhythm_features,
-    scale_shapes,
-)
+from ecgkan.data.context import BeatContext, average_beats, context_features, cut_shapes, scale_shapes
 from ecgkan.data.leads import choose_lead
 from ecgkan.data.mitdb import DS1, database_dir
 from ecgkan.data.recording import Recording, read_annotations, read_recording
@@ -126,7 +119,7 @@ def put_into_context(recording: Recording, path: Path) -> tuple[ContextTable, ND
     for column in (chosen, 1 - chosen):
         shapes.append(cut_shapes(recording.signals[:, column], samples))
         averages.append(average_beats(shapes[-1], rr_s))
-        rhythm.append(np.concatenate([rhythm_features(rr_s), neighbour_features(shapes[-1], averages[-1])], axis=1))
+        rhythm.append(context_features(shapes[-1], averages[-1], rr_s))
     counted = (samples - BEFORE >= 0) & (samples + AFTER < recording.signals.shape[0])
     names = np.full(len(samples), path.name)
     table = ContextTable(np.stack(shapes, 1), np.stack(averages, 1), np.stack(rhythm, 1), labels, names, counted)

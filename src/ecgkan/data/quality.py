@@ -306,8 +306,11 @@ def _doubt(likelihood: NDArray[np.float32], loud: NDArray[np.bool_], rhythm: NDA
     Σ p (1 - p) / (1 + Σ p) over the likelihoods p of a beat `[n]` at 90 Hz, of the seconds `[k]` that are loud: in a
     pause, where the network hears the faintest noise, there is nothing to be doubted. Nor is there where the signal
     has rhythm, as flutter has: these seconds add to the second sum alone. A beat that is sure adds 0.7 to the first
-    sum and 2.5 to the second, since p rises and falls with it.
+    sum and 2.5 to the second, since p rises and falls with it. A signal of less than eleven seconds is not doubted: the
+    network itself looks as far around.
     """
+    if len(loud) < DOUBT_S:
+        return np.zeros(len(loud))
     steps = SECOND // DECIMATION
     p = np.zeros(len(loud) * steps)
     p[: len(likelihood)] = likelihood[: len(p)]

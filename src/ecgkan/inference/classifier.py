@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ecgkan.aami import CLASSES
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, cut_beats, normalize_windows
 from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
-from ecgkan.data.context import SHAPE_WIDTH, beat_context, cut_shapes
+from ecgkan.data.context import SHAPE_WIDTH, average_beats, context_features, cut_shapes, scale_shapes
 from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import BlockDetector, Detected, given_rpeaks, reference_rpeaks
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE: Final = 128
 """Beats that pass the model at a time: larger batches take more memory and are slower."""
+
+_HALF_PRECISION_MV: Final = (-60000.0, 60000.0)
 
 MIN_PRESENT: Final = 0.5
 """A beat of which less than this share of its window can be read is left out: what is left may be the wrong half."""
@@ -157,8 +159,8 @@ class _Rows:
         self._n += len(rows)
 
     def values(self) -> NDArray[Any]:
-        """Return all rows `[n, ...]`."""
-        return self._room[: self._n].copy()
+        """Return all rows `[n, ...]`; no copy, so that a long recording is not held twice."""
+        return self._room[: self._n]
 
 
 @dataclass(slots=True)
@@ -167,7 +169,7 @@ class _Results:
 
     A model that sees beats in their context waits for all of them: it needs the RR intervals, and which of them reach
     across a stretch that cannot be read is known only in the end. Until then each beat's shape is kept, and its window,
-    in half precision, for the average beats that are drawn.
+    for the average beats that are drawn: around its median in half precision, since electrodes can be off by volts.
     """
 
     classifier: _Classifier
@@ -181,6 +183,7 @@ class _Results:
     waiting: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, BEFORE + AFTER), dtype=np.float32))
     shapes: _Rows = field(default_factory=lambda: _Rows(np.float32, SHAPE_WIDTH))
     drawn: _Rows = field(default_factory=lambda: _Rows(np.float16, BEFORE + AFTER))
+    offsets: _Rows = field(default_factory=lambda: _Rows(np.float32))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
 
     def add(self, block: Block, detected: Detected) -> None:
@@ -197,7 +200,9 @@ class _Results:
             self.inverted.append(quality.inverted)
         if self.classifier.in_context:
             self.shapes.append(cut_shapes(block.at_360, block.positions_at_360(core)))
-            self.drawn.append(windows[usable].astype(np.float16))
+            offsets = np.median(windows[usable], axis=1)
+            self.drawn.append(np.clip(windows[usable] - offsets[:, None], *_HALF_PRECISION_MV).astype(np.float16))
+            self.offsets.append(offsets)
             return
         self.waiting = np.concatenate([self.waiting, windows[usable]])
         while len(self.waiting) >= self.batch_size:
@@ -212,12 +217,16 @@ class _Results:
 
     def _classify_in_context(self, rr_s: NDArray[np.float64], usable: NDArray[np.bool_]) -> None:
         """Put all beats into their context and give those that can be read to the model."""
-        context = beat_context(self.shapes.values(), rr_s, usable)
-        shapes, rhythm, drawn = context.shapes[usable], context.rhythm[usable], self.drawn.values()
-        for start in range(0, len(rhythm), self.batch_size):
+        shapes, drawn, offsets = self.shapes.values(), self.drawn.values(), self.offsets.values()
+        averages = average_beats(shapes, rr_s, usable)
+        features = context_features(shapes, averages, rr_s)
+        rows = np.flatnonzero(usable)
+        for start in range(0, len(rows), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            probabilities = _probabilities(self.classifier, shapes[batch], rhythm[batch])
-            np.add.at(self.sums, probabilities.argmax(axis=1), drawn[batch])
+            chosen = rows[batch]
+            seen = scale_shapes(shapes[chosen], averages[chosen])
+            probabilities = _probabilities(self.classifier, seen, features[chosen])
+            np.add.at(self.sums, probabilities.argmax(axis=1), drawn[batch] + offsets[batch, None])
             self.probabilities.append(probabilities)
 
     def annotations(

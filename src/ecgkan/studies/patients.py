@@ -1,8 +1,8 @@
 """The models for new patients: cross-validated inside DS1, trained on all of it, scored on DS2.
 
 The order is the protocol's: a recipe is cross-validated record-wise inside DS1, which also fits the calibration; it is
-committed; then both heads are trained with every seed; then, and only then, each run meets DS2, once, and the log
-says so.
+committed; then both heads are trained with every seed; each run meets DS2 once, after the recipe was committed, and
+the log says so.
 The shipped seed is the first one, whatever the others turn out to be.
 """
 
@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from ecgkan.data.ds2 import load_test_context
 from ecgkan.data.mitdb import DS1
 from ecgkan.data.protocols import FOLDS, INTER_PATIENT_NOTE
 from ecgkan.errors import DataError, DataNotFoundError, EcgkanError
-from ecgkan.evaluation.ds2_log import append_ds2_scoring, check_frozen
+from ecgkan.evaluation.ds2_log import append_ds2_scoring, check_frozen, read_ds2_log
 from ecgkan.evaluation.evaluate import reliability_dict
 from ecgkan.evaluation.inter_patient import RecordConfusions, headline_dict, patients_document, record_confusions
 from ecgkan.evaluation.metrics import reliability
@@ -104,7 +104,7 @@ def cross_validate(
         "folds": [list(fold) for fold in FOLDS],
         "calibration": {"temperature": calibration.temperature, "class_shift": list(calibration.class_shift)},
         "held_out_uncalibrated": headline_dict(_counted(table, logits).total),
-        "held_out": _figures(table, shifted, calibration.temperature),
+        "held_out": figures_of(table, shifted, calibration.temperature),
     }
     write_json(validation_file(recipe, model), document)
     return document
@@ -115,7 +115,7 @@ def _counted(table: ContextTable, logits: NDArray[np.float32]) -> RecordConfusio
     return record_confusions(table.labels[chosen], logits[chosen].argmax(axis=1), table.records[chosen])
 
 
-def _figures(table: ContextTable, logits: NDArray[np.float32], temperature: float) -> dict[str, Any]:
+def figures_of(table: ContextTable, logits: NDArray[np.float32], temperature: float) -> dict[str, Any]:
     """Return everything that is told of logits (shifted already), on the beats that the protocol counts."""
     probabilities = calibrated_probabilities(logits[table.counted], temperature)
     labels = table.labels[table.counted]
@@ -230,7 +230,40 @@ def score_on(checkpoint: Checkpoint, table: ContextTable) -> dict[str, Any]:
     """Return a model's figures on the counted beats of a table."""
     if not isinstance(checkpoint.model, PatientClassifier):
         raise DataError(f"{checkpoint.path}: {checkpoint.name} is no model for new patients")
-    return _figures(table, predict_context(checkpoint.model, table), checkpoint.temperature)
+    return figures_of(table, predict_context(checkpoint.model, table), checkpoint.temperature)
+
+
+def scored_models(names: Sequence[str], log: Path) -> dict[str, tuple[Checkpoint, PatientClassifier]]:
+    """Load models for new patients that have met DS2 before: shipped ones, or ones in the log.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Files, or names of shipped models.
+    log : Path
+        The log of DS2 scorings.
+
+    Raises
+    ------
+    DataError
+        If one is of another kind or protocol, or has never been scored: a first meeting is counted.
+    """
+    known = {line["weights_sha256"] for line in read_ds2_log(log)}
+    models = {}
+    for name in names:
+        checkpoint = load_checkpoint(name)
+        if not isinstance(checkpoint.model, PatientClassifier) or checkpoint.protocol != "inter-patient":
+            raise DataError(
+                f"{name}: {checkpoint.name}, trained by protocol {checkpoint.protocol}, is not scored on DS2: models "
+                f"of protocol random-split have seen its patients; expected {' or '.join(PATIENT_MODELS)}"
+            )
+        if name not in PATIENT_MODELS and checkpoint.sha256 not in known:
+            raise DataError(
+                f"{name}: weights {checkpoint.sha256[:12]}… are not in {log}: they have not met DS2 yet, and a first "
+                "meeting is counted; freeze the recipe and use `ecgkan patients score`"
+            )
+        models[name] = (checkpoint, checkpoint.model)
+    return models
 
 
 def _result(folders: PatientFolders, checkpoint: Checkpoint, figures: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`ecgkan evaluate --protocol inter-patient`: DS2's figures of finished models for new patients, into a folder.
 
-This tells figures of weights that are what they are; a new recipe's first meeting with DS2 belongs to
-`ecgkan patients score`, which logs it.
+This tells figures of weights that have met DS2 before; a first meeting is counted, by `ecgkan patients score`.
 """
 
 import json
@@ -15,12 +14,11 @@ import pandas as pd
 from ecgkan.aami import CLASSES
 from ecgkan.data.ds2 import load_test_context
 from ecgkan.data.protocols import INTER_PATIENT_NOTE
-from ecgkan.errors import DataError, OutputExistsError
+from ecgkan.errors import OutputExistsError
 from ecgkan.evaluation.evaluate import code_version
 from ecgkan.evaluation.tables import markdown_table
-from ecgkan.models.checkpoint import PATIENT_MODELS, load_checkpoint
-from ecgkan.models.patient import PatientClassifier
-from ecgkan.studies.patients import calibrated_probabilities, score_on
+from ecgkan.models.checkpoint import PATIENT_MODELS
+from ecgkan.studies.patients import calibrated_probabilities, figures_of, scored_models
 from ecgkan.studies.patients_page import FIGURES
 from ecgkan.training.patients import predict_context
 
@@ -29,11 +27,12 @@ def evaluate_on_ds2(
     checkpoints: Sequence[str],
     out: Path,
     *,
+    log: Path,
     data_dir: Path | None = None,
     overwrite: bool = False,
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Score models for new patients on DS2 and write `evaluation.json` and `<name>-predictions.csv`.
+    """Score models for new patients on DS2 and write `evaluation.json` and `<name>_predictions.csv`.
 
     Parameters
     ----------
@@ -41,6 +40,8 @@ def evaluate_on_ds2(
         Files, or names of shipped models.
     out : Path
         Folder; made if missing.
+    log : Path
+        The log of DS2 scorings, in which weights other than the shipped ones have to be.
 
     Returns
     -------
@@ -50,20 +51,12 @@ def evaluate_on_ds2(
     Raises
     ------
     DataError
-        If a model was trained by another protocol: one of protocol `random-split` has seen DS2's patients.
+        See `scored_models`.
     OutputExistsError
         If a file exists and `overwrite` is False; before anything is computed.
     """
-    loaded = {name: load_checkpoint(name) for name in checkpoints}
-    networks: dict[str, PatientClassifier] = {}
-    for name, checkpoint in loaded.items():
-        if not isinstance(checkpoint.model, PatientClassifier) or checkpoint.protocol != "inter-patient":
-            raise DataError(
-                f"{name}: {checkpoint.name}, trained by protocol {checkpoint.protocol}, is not scored on DS2: models "
-                f"of protocol random-split have seen its patients; expected {' or '.join(PATIENT_MODELS)}"
-            )
-        networks[name] = checkpoint.model
-    files = {name: out / f"{Path(name).stem}-predictions.csv" for name in loaded}
+    loaded = scored_models(checkpoints, log)
+    files = {name: out / f"{_label(name)}_predictions.csv" for name in loaded}
     existing = [str(file) for file in (out / "evaluation.json", *files.values()) if file.exists()]
     if existing and not overwrite:
         raise OutputExistsError(f"{', '.join(existing)} exist; use --overwrite, or another folder")
@@ -75,14 +68,20 @@ def evaluate_on_ds2(
         "commit": code_version().commit,
         "models": {},
     }
-    for name, checkpoint in loaded.items():
+    for name, (checkpoint, network) in loaded.items():
         announce(name)
+        logits = predict_context(network, table)
         told = {"model": checkpoint.name, "weights_sha256": checkpoint.sha256}
-        document["models"][name] = told | {"ds2": score_on(checkpoint, table)}
-        logits = predict_context(networks[name], table)
+        document["models"][name] = told | {"ds2": figures_of(table, logits, checkpoint.temperature)}
         _write(files[name], _predictions(table.records, table.labels, table.counted, logits, checkpoint.temperature))
     _write(out / "evaluation.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     return document
+
+
+def _label(name: str) -> str:
+    """Return what a model's file of predictions is called: runs of one name are told apart by their folder."""
+    path = Path(name)
+    return name if name in PATIENT_MODELS else f"{path.parent.name}-{path.stem}".lstrip("-")
 
 
 def _predictions(

@@ -309,8 +309,8 @@ def _scorings_section(folders: PatientFolders) -> str:
                 figures = [over_seeds([figure(line) or 0.0 for line in chosen]) for figure in _LOGGED]
                 rows.append([recipe, MODEL_TITLES[model], str(len(chosen)), *map(str, figures)])
     return (
-        "## How often DS2 was looked at\n\nEvery scoring is a line of `docs/ds2-scorings.jsonl`, with the recipe's "
-        "hash and the commit; none of them chose an epoch, a threshold or a hyper-parameter.\n\n"
+        "## How often DS2 was looked at\n\nEvery first scoring of weights is a line of `docs/ds2-scorings.jsonl`, with "
+        "the recipe's hash and the commit; none of them chose an epoch, a threshold or a hyper-parameter.\n\n"
         + markdown_table(["recipe", "model", "scorings", "accuracy", "macro F1 (N S V)", "F1 S", "F1 V"], rows)
     )
 

@@ -21,9 +21,10 @@ from ecgkan.data.recording import Recording, read_annotations, read_recording
 from ecgkan.evaluation.ec57 import AnnotatorFiles, Comparison, compare_folders
 from ecgkan.evaluation.inter_patient import headline_dict, record_confusions
 from ecgkan.inference.classifier import classify
-from ecgkan.models.checkpoint import Checkpoint, load_checkpoint
+from ecgkan.models.checkpoint import Checkpoint
 from ecgkan.models.patient import PatientClassifier
 from ecgkan.studies.detector import NOISE_RECORDS
+from ecgkan.studies.patients import scored_models
 from ecgkan.training.patients import predict_context
 
 SNRS_DB: Final = (24, 18, 12, 6, 0, -6)
@@ -131,16 +132,14 @@ def ec57_in_the_loop(
 
 
 def reference_peaks_in_noise(
-    model: Checkpoint, database: Path, noise: NDArray[np.floating], snr_db: float
+    network: PatientClassifier, database: Path, noise: NDArray[np.floating], snr_db: float
 ) -> dict[str, Any]:
     """Return the N S V table of DS2's beats in noisy stretches, with reference R peaks and nothing left out."""
-    if not isinstance(model.model, PatientClassifier):
-        raise TypeError(f"{model.name} is no model for new patients")
     labels, predicted, records = [], [], []
     for record in DS2:
         table, samples = put_into_context(noisy_recording(database, record, noise, snr_db), database / record)
         chosen = is_noisy_minute(samples, 360.0) & table.counted
-        predicted.append(predict_context(model.model, table).argmax(axis=1)[chosen])
+        predicted.append(predict_context(network, table).argmax(axis=1)[chosen])
         labels.append(table.labels[chosen])
         records.append(table.records[chosen])
     confusions = record_confusions(np.concatenate(labels), np.concatenate(predicted), np.concatenate(records))
@@ -148,9 +147,16 @@ def reference_peaks_in_noise(
 
 
 def stress(
-    names: Sequence[str], *, data_dir: Path | None = None, announce: Callable[[str], None] = lambda _: None
+    names: Sequence[str], *, log: Path, data_dir: Path | None = None, announce: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Run everything of this module for some models.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of shipped models, or files.
+    log : Path
+        The log of DS2 scorings, in which other weights than the shipped ones have to be.
 
     Returns
     -------
@@ -161,8 +167,7 @@ def stress(
     mitdb, nstdb = database_dir("mitdb", data_dir), database_dir("nstdb", data_dir)
     noise = np.nan_to_num(read_recording(nstdb / "em", channels=[0]).signals[:, 0])
     document: dict[str, Any] = {}
-    for name in names:
-        model = load_checkpoint(name)
+    for name, (model, network) in scored_models(names, log).items():
         announce(f"{name}: DS2")
         document[name] = {"weights_sha256": model.sha256, "ds2": _told(ec57_in_the_loop(model, mitdb, DS2))}
         document[name]["noise_stress"] = {
@@ -177,7 +182,7 @@ def stress(
 
             document[name]["ds2_in_noise"][str(snr_db)] = {
                 "ec57": _told(ec57_in_the_loop(model, mitdb, DS2, read=read), runs=False),
-                "reference_peaks": reference_peaks_in_noise(model, mitdb, noise, snr_db),
+                "reference_peaks": reference_peaks_in_noise(network, mitdb, noise, snr_db),
             }
     return document
 

@@ -13,7 +13,7 @@ import torch
 import ecgkan
 from ecgkan.data.context_table import load_training_context
 from ecgkan.errors import DataError, DataNotFoundError, OutputExistsError
-from ecgkan.models.checkpoint import save_checkpoint
+from ecgkan.models.checkpoint import PATIENT_MODELS, save_checkpoint
 from ecgkan.training.calibration import Calibration
 from ecgkan.training.fit import write_json
 from ecgkan.training.patient_recipe import load_patient_recipe
@@ -49,8 +49,21 @@ def read_calibration(recipe: Path, name: str) -> Calibration | None:
     file = validation_file(recipe, name)
     if not file.is_file():
         return None
-    found = json.loads(file.read_text())["calibration"]
-    return Calibration(float(found["temperature"]), tuple(map(float, found["class_shift"])))
+    try:
+        document = json.loads(file.read_text())
+        found = document["calibration"]
+        calibration = Calibration(float(found["temperature"]), tuple(map(float, found["class_shift"])))
+        fitted_for = document["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} is damaged ({error!r}); run `ecgkan patients validate --recipe {recipe}` again"
+        ) from error
+    if fitted_for != load_patient_recipe(recipe).to_dict():
+        raise DataError(
+            f"{file} was fitted for another recipe than {recipe} is now; run `ecgkan patients validate --recipe "
+            f"{recipe} --model {name}` first"
+        )
+    return calibration
 
 
 def train_patient_run(
@@ -90,29 +103,24 @@ def train_patient_run(
     DataError
         If the run in `out` is another one.
     """
-    chosen = load_patient_recipe(recipe)
+    if name not in PATIENT_MODELS:
+        raise DataError(f"unknown model {name!r}; expected one of {', '.join(PATIENT_MODELS)}")
+    chosen, calibration = load_patient_recipe(recipe), read_calibration(recipe, name)
     identity: dict[str, Any] = {"model": name, "seed": seed, "protocol": "inter-patient", "recipe": chosen.to_dict()}
     _claim(out, identity, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
-    history: list[dict[str, float]] = []
-
-    def note(epoch: int, loss: float) -> None:
-        history.append({"epoch": epoch, "train_loss": loss})
-        if report is not None:
-            report(epoch, loss)
-
+    history: list[float] = []
     started = time.monotonic()
     table, noise = load_training_context(data_dir), load_noise(data_dir)
-    model = train_patient_model(name, chosen, seed, table, noise, state=out / STATE, report=note)
-    calibration = read_calibration(recipe, name)
+    model = train_patient_model(name, chosen, seed, table, noise, state=out / STATE, history=history, report=report)
     if calibration is not None:
         model.class_shift.copy_(torch.tensor(calibration.class_shift))
     training = {
         "recipe": chosen.name,
         "recipe_fields": chosen.to_dict(),
         "seed": seed,
-        "history": history,
+        "history": [{"epoch": epoch, "train_loss": loss} for epoch, loss in enumerate(history)],
         "calibrated": calibration is not None,
         "ecgkan": ecgkan.__version__,
         "torch": str(torch.__version__),

@@ -58,6 +58,7 @@ def train_patient_model(
     noise: Tensor,
     *,
     state: Path | None = None,
+    history: list[float] | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> PatientClassifier:
     """Train a model and return the average of its weights over the last steps, in eval mode, on the CPU.
@@ -77,6 +78,8 @@ def train_patient_model(
     state : Path, optional
         Where to keep the state after each epoch; a training found there goes on, and ends with the weights it would
         have had without the interruption.
+    history : list of float, optional
+        Is filled with the mean loss of each epoch, those before an interruption too.
     report : callable, optional
         Called after each epoch with its number and mean loss.
 
@@ -92,13 +95,15 @@ def train_patient_model(
     training = _Training(PATIENT_MODELS[name](), recipe, table)
     made_up = make_up_beats(table, epoch_generator(seed, 0, stream=1), per_record=recipe.rhythms_per_record)
     identity = {"model": name, "seed": seed, "recipe": recipe.to_dict(), "beats": len(table)}
-    first = training.restore(state, identity) if state is not None and state.is_file() else 0
+    losses = [] if history is None else history
+    first = training.restore(state, identity, losses) if state is not None and state.is_file() else 0
     for epoch in range(first, recipe.epochs):
         rng = epoch_generator(seed, epoch, stream=0)
         torch.manual_seed(int(rng.integers(2**62)))
         loss = training.epoch(PatientBatches(table, made_up, noise, recipe, rng))
+        losses.append(loss)
         if state is not None:
-            training.save(state, identity, epoch)
+            training.save(state, identity, losses)
         if report is not None:
             report(epoch, loss)
     return cast(PatientClassifier, training.averaged.module.eval())
@@ -132,21 +137,21 @@ class _Training:
             losses.append(loss.item())
         return float(np.mean(losses))
 
-    def save(self, path: Path, identity: dict[str, Any], epoch: int) -> None:
+    def save(self, path: Path, identity: dict[str, Any], losses: list[float]) -> None:
         """Write the state under a temporary name and rename it."""
         parts = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "schedule", "averaged")}
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                torch.save(parts | {"identity": identity, "epoch": epoch}, stream)
+                torch.save(parts | {"identity": identity, "losses": losses}, stream)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    def restore(self, path: Path, identity: dict[str, Any]) -> int:
-        """Take the state of an earlier training and return the next epoch."""
+    def restore(self, path: Path, identity: dict[str, Any], losses: list[float]) -> int:
+        """Take the state of an earlier training, add its losses, and return the next epoch."""
         found = torch.load(path, map_location="cpu", weights_only=True)
         if found["identity"] != identity:
             differing = next(key for key in identity if found["identity"].get(key) != identity[key])
@@ -156,7 +161,8 @@ class _Training:
             )
         for part in ("model", "optimizer", "schedule", "averaged"):
             getattr(self, part).load_state_dict(found[part])
-        return int(found["epoch"]) + 1
+        losses += found["losses"]
+        return len(losses)
 
 
 def predict_context(model: PatientClassifier, table: ContextTable, *, lead: int = 0) -> NDArray[np.float32]:
