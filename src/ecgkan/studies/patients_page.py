@@ -215,7 +215,7 @@ def _stress_section(stress: Path) -> str:
             "DS2 with record `em` added as WFDB's `nst` does it, in turn two minutes with and two without. Left: all "
             "of each record by EC57, what could not be read left out (so its beats count as missed). Right: the beats "
             "in noisy stretches, reference R peaks, nothing left out.",
-            _noise_table(document),
+            *(f"{MODEL_TITLES[name]}:\n\n{_noise_table(told)}" for name, told in document.items()),
             "The noise stress records, of **training patients** 118 and 119, by EC57:",
             markdown_table(
                 ["record", *(f"{MODEL_TITLES[name]} {what}" for name in document for what in _EC57_SHORT)],
@@ -264,19 +264,17 @@ def _ec57_table(columns: dict[str, Result], *, average: bool) -> str:
     return markdown_table(["percent", *header], rows)
 
 
-def _noise_table(document: Result) -> str:
+def _noise_table(told: Result) -> str:
+    """Return one model's table in noise."""
     rows = []
     for snr_db in map(str, SNRS_DB):
-        row = [f"{snr_db} dB"]
-        for told in document.values():
-            at = told["ds2_in_noise"][snr_db]
-            row += [_percent(at["ec57"]["gross"][key]) for key in ("veb_se", "veb_p", "sveb_se", "sveb_p")]
-            row += [_percent(at["ec57"]["left_out_percent"])]
-            row += [_number(at["reference_peaks"]["classes"][letter]["f1"], 3) for letter in "NSV"]
-        rows.append(row)
+        at = told["ds2_in_noise"][snr_db]
+        row = [_percent(at["ec57"]["gross"][key]) for key in ("veb_se", "veb_p", "sveb_se", "sveb_p")]
+        row += [_percent(at["ec57"]["left_out_percent"])]
+        row += [_number(at["reference_peaks"]["classes"][letter]["f1"], 3) for letter in "NSV"]
+        rows.append([f"{snr_db} dB", *row])
     names = ("VEB Se", "VEB +P", "SVEB Se", "SVEB +P", "left out", "F1 N", "F1 S", "F1 V")
-    header = [f"{MODEL_TITLES[name]} {what}" for name in document for what in names]
-    return markdown_table(["em", *header], rows)
+    return markdown_table(["em", *names], rows)
 
 
 def _confusion_section(results: dict[str, list[Result]]) -> str:
