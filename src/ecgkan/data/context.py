@@ -7,6 +7,7 @@ reaches back over the beats before it and ahead to the second beat after it, nev
 is computed from a whole recording is what a monitor knows two beats later.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -39,6 +40,9 @@ GROUP_BEATS: Final = 16
 
 AVERAGED_BEATS: Final = 64
 """Over how many beats it looks back."""
+
+PART_BEATS: Final = 256 * GROUP_BEATS
+"""So many beats are put into context at a time."""
 
 ALIKE: Final = 0.9
 """Beats whose QRS complexes correlate at least so much are of one kind."""
@@ -169,12 +173,40 @@ def beat_context(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.b
     BeatContext
         Of all n beats.
     """
+    parts = list(context_in_parts(shapes, rr_s, usable))
+    if not parts:
+        return BeatContext(np.zeros((0, 2, SHAPE_WIDTH), np.float32), np.zeros((0, len(CONTEXT_FEATURES)), np.float32))
+    return BeatContext(
+        np.concatenate([part.shapes for _, part in parts]), np.concatenate([part.rhythm for _, part in parts])
+    )
+
+
+def context_in_parts(
+    shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[slice, BeatContext]]:
+    """Put beats into their surroundings a few thousand at a time, so that a day of them is never held twice.
+
+    Parameters
+    ----------
+    shapes, rr_s, usable
+        See `beat_context`.
+
+    Yields
+    ------
+    tuple of slice and BeatContext
+        Which beats, and their context.
+    """
     if len(shapes) != len(rr_s):
         raise DataError(f"{len(shapes)} beats but {len(rr_s)} RR intervals; expected as many")
     if len(shapes) == 0:
-        return BeatContext(np.zeros((0, 2, SHAPE_WIDTH), np.float32), np.zeros((0, len(CONTEXT_FEATURES)), np.float32))
-    averages = average_beats(shapes, rr_s, usable)
-    return BeatContext(scale_shapes(shapes, averages), context_features(shapes, averages, rr_s))
+        return
+    groups = _group_averages(shapes, rr_s, usable)
+    of_group = np.arange(len(shapes)) // GROUP_BEATS
+    parts = [slice(start, start + PART_BEATS) for start in range(0, len(shapes), PART_BEATS)]
+    looks = np.concatenate([_looks(shapes[part], groups[of_group[part]]) for part in parts])
+    features = np.concatenate([rhythm_features(rr_s), _neighbours(looks)], axis=1)
+    for part in parts:
+        yield part, BeatContext(scale_shapes(shapes[part], groups[of_group[part]]), features[part])
 
 
 def context_features(shapes: Array, averages: Array, rr_s: NDArray[np.floating]) -> Array:
@@ -196,26 +228,31 @@ def average_beats(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.
     resemble, early and wide ones counting less (in bigeminy every other beat is ectopic), is averaged with its likes.
     Where none of them can be read, as when a lead has dropped out, the last average stands.
     """
+    return np.repeat(_group_averages(shapes, rr_s, usable), GROUP_BEATS, axis=0)[: len(shapes)]
+
+
+def _group_averages(shapes: Array, rr_s: NDArray[np.floating], usable: NDArray[np.bool_] | None) -> Array:
+    """Return the average beat of each group of 16: `[ceil(n / 16), 112]` float32, mV."""
     n = len(shapes)
-    alike = _unit(shapes[:, QRS])
-    width = _qrs_width(shapes)
     rr = _filled(rr_s)
     counts = np.ones(n, bool) if usable is None else usable
-    averages = np.empty_like(shapes)
-    for start in range(0, n, GROUP_BEATS):
+    averages = np.zeros((-(-n // GROUP_BEATS), SHAPE_WIDTH), dtype=np.float32)
+    for group, start in enumerate(range(0, n, GROUP_BEATS)):
         seen = _seen_beats(start, counts)
         if len(seen) == 0:
-            averages[start : start + GROUP_BEATS] = averages[start - 1] if start else 0
+            averages[group] = averages[group - 1] if group else 0
             continue
+        beats = shapes[seen]
+        alike, width = _unit(beats[:, QRS]), _qrs_width(beats)
         early = np.log(rr[seen] / rr[seen].mean())
         weight = 0.1 + 0.9 / (1 + np.exp(-(early + 0.12) / 0.04))
-        preferred = weight * (np.median(width[seen]) + 0.5) / (width[seen] + 0.5)
-        likeness = alike[seen] @ alike[seen].T
+        preferred = weight * (np.median(width) + 0.5) / (width + 0.5)
+        likeness = alike @ alike.T
         chosen = int(np.argmax((np.maximum(likeness, 0) ** 6 @ preferred) * preferred))
         likes = likeness[chosen] > ALIKE
         likes[chosen] = True  # a flat line is like nothing, not even itself
         weight = np.where(likes, weight, 0).astype(np.float32)
-        averages[start : start + GROUP_BEATS] = weight @ shapes[seen] / weight.sum()
+        averages[group] = weight @ beats / weight.sum()
     return averages
 
 
@@ -231,11 +268,21 @@ def _seen_beats(start: int, counts: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def neighbour_features(shapes: Array, averages: Array) -> Array:
     """Say how the beats before and after look beside the average beat: `[n, 6]` float32."""
+    return _neighbours(_looks(shapes, averages))
+
+
+def _looks(shapes: Array, averages: Array) -> Array:
+    """Say how beats look beside the average beat, by likeness, size and width: `[n, 3]` float32."""
     likeness = (_unit(shapes[:, QRS]) * _unit(averages[:, QRS])).sum(axis=1)
     size = np.log((np.ptp(shapes[:, QRS], axis=1) + 0.02) / (np.ptp(averages[:, QRS], axis=1) + 0.02))
     width = np.log((_qrs_width(shapes) + 0.5) / (_qrs_width(averages) + 0.5))
-    columns = [likeness, np.clip(size, -2, 2), np.clip(width, -1, 1)]
-    shifted = [side for column in columns for side in (_ahead(column, -1), _ahead(column, 1))]
+    looks: Array = np.stack([likeness, np.clip(size, -2, 2), np.clip(width, -1, 1)], axis=1).astype(np.float32)
+    return looks
+
+
+def _neighbours(looks: Array) -> Array:
+    """Give each beat what is said of the one before and of the one after, 0 at the ends: `[n, 3]` → `[n, 6]`."""
+    shifted = [side for column in looks.T for side in (_ahead(column, -1), _ahead(column, 1))]
     return np.stack([np.where(np.isnan(column), 0, column) for column in shifted], axis=1).astype(np.float32)
 
 
@@ -254,9 +301,8 @@ def rhythm_features(rr_s: NDArray[np.floating]) -> Array:
     series, last = _known_intervals(rr)
     log_rr = np.log(series)
     change = np.abs(np.diff(log_rr, prepend=log_rr[:1]))
-    windows40, windows21 = _windows(series, 40), _windows(series, 21)
-    upper, lower = (np.quantile(windows40, share, axis=1)[last] for share in (0.8, 0.15))
-    median = np.median(windows21, axis=1)[last]
+    upper, lower = (_quantiles(series, 40, share)[last] for share in (0.8, 0.15))
+    median = _quantiles(series, 21, 0.5)[last]
     mean12, mean40, mean300 = (_means(series, n, last) for n in (12, 40, 300))
     after, after2, before, before2 = (_ahead(rr, k) for k in (1, 2, -1, -2))
     ratios = [
@@ -275,7 +321,7 @@ def rhythm_features(rr_s: NDArray[np.floating]) -> Array:
         median / upper,
     ]
     spread = np.sqrt(np.maximum(_means(log_rr**2, 22, last) - _means(log_rr, 22, last) ** 2, 0))
-    irregular = [np.median(_windows(change, n), axis=1)[last] for n in (16, 60)]
+    irregular = [_quantiles(change, n, 0.5)[last] for n in (16, 60)]
     columns = [
         *np.clip(np.log(ratios), -_LARGEST_LOG, _LARGEST_LOG),
         *(np.log(value + 0.005) + 4 for value in irregular),
@@ -319,9 +365,11 @@ def _known_intervals(rr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     return _filled(rr)[known], last
 
 
-def _windows(series: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the n values up to each one, `[k + 2, n]`; the first and the last value are repeated at the ends."""
-    return np.lib.stride_tricks.sliding_window_view(np.pad(series, (n - 1, DELAY_BEATS), mode="edge"), n)
+def _quantiles(series: NDArray[np.float64], n: int, share: float) -> NDArray[np.float64]:
+    """Return a quantile of the n values up to each one, `[k + 2]`; the first and the last value are repeated."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(series, (n - 1, DELAY_BEATS), mode="edge"), n)
+    parts = range(0, len(windows), PART_BEATS)
+    return np.concatenate([np.quantile(windows[start : start + PART_BEATS], share, axis=1) for start in parts])
 
 
 def _means(series: NDArray[np.float64], n: int, last: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ecgkan.aami import CLASSES
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, cut_beats, normalize_windows
 from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
-from ecgkan.data.context import SHAPE_WIDTH, average_beats, context_features, cut_shapes, scale_shapes
+from ecgkan.data.context import SHAPE_BEFORE, SHAPE_STRIDE, SHAPE_WIDTH, context_in_parts, cut_shapes
 from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import BlockDetector, Detected, given_rpeaks, reference_rpeaks
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE: Final = 128
 """Beats that pass the model at a time: larger batches take more memory and are slower."""
-
-_HALF_PRECISION_MV: Final = (-60000.0, 60000.0)
 
 MIN_PRESENT: Final = 0.5
 """A beat of which less than this share of its window can be read is left out: what is left may be the wrong half."""
@@ -153,13 +151,14 @@ class _Rows:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add `[k, ...]` rows."""
-        while self._n + len(rows) > len(self._room):
-            self._room = np.concatenate([self._room, np.zeros_like(self._room)])
+        if self._n + len(rows) > len(self._room):
+            # In place, where the system moves pages instead of copying them, and by an eighth: a day's rows are large.
+            self._room.resize((self._n + len(rows) + len(self._room) // 8, *self._room.shape[1:]), refcheck=False)
         self._room[self._n : self._n + len(rows)] = rows
         self._n += len(rows)
 
     def values(self) -> NDArray[Any]:
-        """Return all rows `[n, ...]`; no copy, so that a long recording is not held twice."""
+        """Return all rows `[n, ...]`, once nothing more comes; no copy, so that a long recording is not held twice."""
         return self._room[: self._n]
 
 
@@ -168,8 +167,8 @@ class _Results:
     """What is found block by block; of the signal, only the windows that wait for the model are kept.
 
     A model that sees beats in their context waits for all of them: it needs the RR intervals, and which of them reach
-    across a stretch that cannot be read is known only in the end. Until then each beat's shape is kept, and its window,
-    for the average beats that are drawn: around its median in half precision, since electrodes can be off by volts.
+    across a stretch that cannot be read is known only in the end. Until then each beat's shape is kept, 0.4 kB, and the
+    average beats that are drawn are averages of shapes.
     """
 
     classifier: _Classifier
@@ -182,8 +181,6 @@ class _Results:
     inverted: list[bool] = field(default_factory=list)
     waiting: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, BEFORE + AFTER), dtype=np.float32))
     shapes: _Rows = field(default_factory=lambda: _Rows(np.float32, SHAPE_WIDTH))
-    drawn: _Rows = field(default_factory=lambda: _Rows(np.float16, BEFORE + AFTER))
-    offsets: _Rows = field(default_factory=lambda: _Rows(np.float32))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
 
     def add(self, block: Block, detected: Detected) -> None:
@@ -200,9 +197,6 @@ class _Results:
             self.inverted.append(quality.inverted)
         if self.classifier.in_context:
             self.shapes.append(cut_shapes(block.at_360, block.positions_at_360(core)))
-            offsets = np.median(windows[usable], axis=1)
-            self.drawn.append(np.clip(windows[usable] - offsets[:, None], *_HALF_PRECISION_MV).astype(np.float16))
-            self.offsets.append(offsets)
             return
         self.waiting = np.concatenate([self.waiting, windows[usable]])
         while len(self.waiting) >= self.batch_size:
@@ -217,17 +211,16 @@ class _Results:
 
     def _classify_in_context(self, rr_s: NDArray[np.float64], usable: NDArray[np.bool_]) -> None:
         """Put all beats into their context and give those that can be read to the model."""
-        shapes, drawn, offsets = self.shapes.values(), self.drawn.values(), self.offsets.values()
-        averages = average_beats(shapes, rr_s, usable)
-        features = context_features(shapes, averages, rr_s)
-        rows = np.flatnonzero(usable)
-        for start in range(0, len(rows), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            chosen = rows[batch]
-            seen = scale_shapes(shapes[chosen], averages[chosen])
-            probabilities = _probabilities(self.classifier, seen, features[chosen])
-            np.add.at(self.sums, probabilities.argmax(axis=1), drawn[batch] + offsets[batch, None])
-            self.probabilities.append(probabilities)
+        shapes = self.shapes.values()
+        sums = np.zeros((len(CLASSES), SHAPE_WIDTH))
+        for part, context in context_in_parts(shapes, rr_s, usable):
+            rows = np.flatnonzero(usable[part])
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                probabilities = _probabilities(self.classifier, context.shapes[batch], context.rhythm[batch])
+                np.add.at(sums, probabilities.argmax(axis=1), shapes[part][batch])
+                self.probabilities.append(probabilities)
+        self.sums = _at_360(sums)
 
     def annotations(
         self, source: "SignalSource", lead: "LeadChoice", origin: str, *, detected: bool
@@ -266,6 +259,15 @@ class _Results:
             inverted=inverted,
             notes=source.notes + ((INVERTED_NOTE.format(lead=lead.name),) if inverted else ()),
         )
+
+
+def _at_360(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Resample shapes `[k, 112]` to windows as models of single beats see them, `[k, 256]`."""
+    from scipy.signal import resample_poly
+
+    first = SHAPE_STRIDE * SHAPE_BEFORE - BEFORE
+    windows: NDArray[np.float64] = resample_poly(shapes, SHAPE_STRIDE, 1, axis=1)[:, first : first + BEFORE + AFTER]
+    return windows
 
 
 def _means(sums: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float32]:
