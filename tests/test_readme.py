@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -62,21 +63,43 @@ def test_make_targets_exist() -> None:
     assert set(re.findall(r"^make ([a-z]+)", README, flags=re.MULTILINE)) <= targets
 
 
-def test_the_results_table_is_the_shipped_models(model_titles: dict[str, str]) -> None:
+def table_of(section: str) -> dict[str, dict[str, str]]:
+    """Read a section's table: row → column → cell."""
+    text = README.split(f"### {section}")[1].split("###")[0].split("\n## ")[0]
+    lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line] for line in lines]
+    header = [
+        cell.strip() for cell in next(line for line in text.splitlines() if line.startswith("| | ")).split("|")[2:-1]
+    ]
+    return {row[0]: dict(zip(header, row[1:], strict=True)) for row in rows if len(row) == len(header) + 1}
+
+
+def test_the_table_of_known_patients_is_the_shipped_models(model_titles: dict[str, str]) -> None:
     document = json.loads((ROOT / "results" / "random-split" / "shipped.json").read_text())
-    header = next(line for line in README.splitlines() if line.startswith("| | "))
-    columns = [cell.strip() for cell in header.strip("|").split("|")[1:]]
+    shown = table_of("Known patients")
     for entry in document["models"]:
-        column = columns.index(f"{model_titles[entry['model']]}, ours")
-        shown = {
-            cells[0].strip(): cells[1 + column].strip()
-            for cells in (line.strip("|").split("|") for line in README.splitlines() if line.startswith("| "))
-            if len(cells) == len(columns) + 1
-        }
+        column = f"{model_titles[entry['model']]}, ours"
         for key, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("macro_auc", "macro AUC")):
-            assert shown[title] == f"{entry['metrics'][key]['value']:.4f}"
+            assert shown[title][column] == f"{entry['metrics'][key]['value']:.4f}"
         for letter, figures in entry["classes"].items():
-            assert shown[f"F1 {letter}"] == f"{figures['f1']['value']:.4f}"
+            assert shown[f"F1 {letter}"][column] == f"{figures['f1']['value']:.4f}"
+
+
+def test_the_table_of_new_patients_is_that_of_all_seeds(model_titles: dict[str, str]) -> None:
+    shown = table_of("New patients")
+    for model in ("patient_mlp", "patient_kan"):
+        files = sorted((ROOT / "results" / "patients").glob(f"patient-1-{model}-[0-9].json"))
+        runs = [json.loads(file.read_text())["ds2"] for file in files]
+        assert len(runs) == 5
+        figures = {
+            "accuracy": [run["headline"]["accuracy"] for run in runs],
+            "macro F1 (N S V)": [run["headline"]["macro_f1"] for run in runs],
+            **{f"F1 {c}": [run["headline"]["classes"][c]["f1"] for run in runs] for c in "NSV"},
+            "F1 S without record 232": [run["headline_without_232"]["classes"]["S"]["f1"] for run in runs],
+        }
+        for title, values in figures.items():
+            told = f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"
+            assert shown[title][model_titles[model]] == told, title
 
 
 @pytest.fixture
