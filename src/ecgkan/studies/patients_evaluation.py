@@ -3,7 +3,6 @@
 This tells figures of weights that have met DS2 before; a first meeting is counted, by `ecgkan patients score`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from ecgkan.aami import CLASSES
 from ecgkan.data.ds2 import load_test_context
 from ecgkan.data.protocols import INTER_PATIENT_NOTE
 from ecgkan.errors import OutputExistsError
+from ecgkan.evaluation.ec57.export import write_whole
 from ecgkan.evaluation.evaluate import code_version
 from ecgkan.evaluation.tables import markdown_table
 from ecgkan.models.checkpoint import PATIENT_MODELS
 from ecgkan.studies.patients import calibrated_probabilities, figures_of, scored_models
 from ecgkan.studies.patients_page import FIGURES
+from ecgkan.training.fit import write_json
 from ecgkan.training.patients import predict_context
 
 
@@ -73,8 +74,9 @@ def evaluate_on_ds2(
         logits = predict_context(network, table)
         told = {"model": checkpoint.name, "weights_sha256": checkpoint.sha256}
         document["models"][name] = told | {"ds2": figures_of(table, logits, checkpoint.temperature)}
-        _write(files[name], _predictions(table.records, table.labels, table.counted, logits, checkpoint.temperature))
-    _write(out / "evaluation.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+        predictions = _predictions(table.records, table.labels, table.counted, logits, checkpoint.temperature)
+        write_whole(files[name], predictions.encode())
+    write_json(out / "evaluation.json", document)
     return document
 
 
@@ -93,12 +95,6 @@ def _predictions(
     for index, letter in enumerate(CLASSES):
         frame[f"p_{letter}"] = probabilities[:, index].round(6)
     return str(frame[counted].to_csv(index=False))
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(file)
 
 
 def evaluation_text(document: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from ecgkan.aami import CLASS_MEANINGS, CLASSES
 from ecgkan.data.protocols import INTER_PATIENT_NOTE
 from ecgkan.errors import DataNotFoundError
 from ecgkan.evaluation.ds2_log import read_ds2_log
+from ecgkan.evaluation.ec57.export import write_whole
 from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.tables import markdown_table
 from ecgkan.models.checkpoint import PATIENT_MODELS
@@ -417,7 +418,5 @@ def write_page_and_cards(folders: PatientFolders, stress: Path, page: Path, card
     texts = {page: patients_page(folders, stress)}
     texts |= {cards / f"{model}.md": patient_card(folders, model, stress) for model in PATIENT_MODELS}
     for file, text in texts.items():
-        temporary = file.with_suffix(".part")
-        temporary.write_text(text)
-        temporary.replace(file)
+        write_whole(file, text.encode())
     return list(texts)

@@ -125,7 +125,7 @@ def train_model(
     if split.fold is not None:
         identity["fold"] = split.fold
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        _claim_folder(out, identity, resume=resume)
+        claim_folder(out, identity, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -247,7 +247,7 @@ def _build_trainer(recipe: Recipe, out: Path, options: dict[str, Any]) -> pl.Tra
     return pl.Trainer(**defaults | options)
 
 
-def _claim_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
     """Note the run's identity in its folder, or check that the folder holds this very run."""
     file = out / "recipe.json"
     if not file.is_file():

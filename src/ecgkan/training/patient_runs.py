@@ -12,10 +12,10 @@ import torch
 
 import ecgkan
 from ecgkan.data.context_table import load_training_context
-from ecgkan.errors import DataError, DataNotFoundError, OutputExistsError
+from ecgkan.errors import DataError
 from ecgkan.models.checkpoint import PATIENT_MODELS, save_checkpoint
 from ecgkan.training.calibration import Calibration
-from ecgkan.training.fit import write_json
+from ecgkan.training.fit import claim_folder, write_json
 from ecgkan.training.patient_recipe import load_patient_recipe
 from ecgkan.training.patients import STATE, load_noise, train_patient_model
 
@@ -107,7 +107,7 @@ def train_patient_run(
         raise DataError(f"unknown model {name!r}; expected one of {', '.join(PATIENT_MODELS)}")
     chosen, calibration = load_patient_recipe(recipe), read_calibration(recipe, name)
     identity: dict[str, Any] = {"model": name, "seed": seed, "protocol": "inter-patient", "recipe": chosen.to_dict()}
-    _claim(out, identity, resume=resume)
+    claim_folder(out, identity, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
     history: list[float] = []
@@ -131,23 +131,3 @@ def train_patient_run(
     facts = {"seconds": round(time.monotonic() - started, 1), "processor": platform.processor() or platform.machine()}
     write_json(out / "run.json", identity | {"temperature": temperature} | training | facts)
     return TrainedPatientModel(checkpoint=path, epochs=chosen.epochs, calibration=calibration)
-
-
-def _claim(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
-    """Note the run's identity in its folder, or check that the folder holds this very run."""
-    file = out / "recipe.json"
-    if not file.is_file():
-        if resume:
-            raise DataNotFoundError(f"nothing to resume in {out}; run without --resume first")
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(file, identity)
-        return
-    if not resume:
-        raise OutputExistsError(f"{out} holds a training run already; use --resume to continue it, or another folder")
-    found = json.loads(file.read_text())
-    for key, expected in identity.items():
-        if found.get(key) != expected:
-            raise DataError(
-                f"{file}: the run in this folder has {key} {found.get(key)!r}, expected {expected!r}; resume with the "
-                "same model, recipe and seed, or train into another folder"
-            )
