@@ -20,7 +20,16 @@ from ecgkan.models.checkpoint import load_checkpoint
 from ecgkan.studies import comparison, heads
 from ecgkan.studies.comparison import run_head_comparison
 from ecgkan.studies.head_contrasts import contrasts, study_summary
-from ecgkan.studies.heads import ARMS, COMPARISONS, HeadRun, arm_named, load_results, planned_runs, score_missing
+from ecgkan.studies.heads import (
+    ARMS,
+    COMPARISONS,
+    HeadRun,
+    arm_named,
+    load_results,
+    planned_runs,
+    score_missing,
+    validation_runs,
+)
 from ecgkan.studies.heads_page import write_heads_page
 from ecgkan.studies.random_split import StudyFolders
 from ecgkan.training.fit import build_model, train_model
@@ -69,6 +78,13 @@ def test_sixty_runs_the_published_heads_first() -> None:
     assert {arm for pair in COMPARISONS for arm in pair} == {arm.name for arm in ARMS}
 
 
+def test_the_longer_recipes_differ_in_the_epochs_alone() -> None:
+    for run in validation_runs()[2:]:
+        arm, longer = (load_recipe(FROZEN / f"{name}.json").to_dict() for name in (run.arm.name, run.recipe))
+        assert longer["epochs"] == 2 * arm["epochs"]
+        assert {key for key in arm if arm[key] != longer[key]} == {"name", "epochs"}
+
+
 @pytest.mark.parametrize("arm", [arm.name for arm in ARMS])
 def test_each_arm_differs_from_the_published_heads_in_what_it_is_named_for(arm: str) -> None:
     published, ours = (load_recipe(FROZEN / f"{name}.json").to_dict() for name in ("kan", arm))
@@ -110,7 +126,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arm in ("mlp", "kan-batch-norm"):
         train_model(arm_named(arm).model, short(arm), 0, whole_split(), runs / f"{arm}-0", **options)
     fold = dataclasses.replace(synthetic_split(), protocol="inter-patient", fold=1)
-    train_model("cnn_mlp", short("mlp"), 0, fold, runs / "mlp-0-fold1", **options)
+    for run in validation_runs():
+        recipe = dataclasses.replace(short(run.recipe), epochs=2 if run.longer else 1)
+        train_model(run.arm.model, recipe, 0, fold, runs / run.name, **options)
     return runs
 
 
@@ -120,6 +138,8 @@ def folders(tmp_path: Path, trained: Path) -> StudyFolders:
     recipes.mkdir(parents=True)
     for arm in ARMS:
         (recipes / f"{arm.name}.json").write_text(json.dumps(short(arm.name).to_dict()))
+    for run in validation_runs()[2:]:
+        (recipes / f"{run.recipe}.json").write_text(json.dumps(short(run.recipe).to_dict()))
     (tmp_path / "docs").mkdir()
     git(tmp_path, "init")
     git(tmp_path, "add", "results")
@@ -185,7 +205,7 @@ def test_from_runs_to_an_incomplete_page(
     assert INTER_PATIENT_NOTE in text
     assert "**Incomplete: 2 of 60 runs are in.**" in text
     assert "Not yet: a verdict on the heads needs 5 seeds" in text
-    assert "over the last 1 epochs" in text  # the curve of the fold
+    assert "Why 1 epochs" in text and "MLP, as published: twice the epochs change macro F1 by " in text
     assert "images/kan-vs-mlp.png" not in text  # nothing to draw yet
     assert json.loads((folders.results / "validation" / "mlp-0-fold1.json").read_text())["fold"] == 1
 

@@ -88,6 +88,9 @@ VALIDATED_ARMS: Final = ("mlp", "kan")
 VALIDATION_FOLD: Final = 1
 """Fold of DS1 whose curves justify the number of epochs; seed 0."""
 
+LONGER: Final = "-20-epochs"
+"""What the recipes, and runs, are called that show in the fold what twice the epochs would bring."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadRun:
@@ -96,11 +99,17 @@ class HeadRun:
     arm: Arm
     seed: int
     fold: int | None = None
+    longer: bool = False
+
+    @property
+    def recipe(self) -> str:
+        """Name of its recipe."""
+        return self.arm.name + (LONGER if self.longer else "")
 
     @property
     def name(self) -> str:
         """What its folder and its result file are called."""
-        return f"{self.arm.name}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+        return f"{self.recipe}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
 
 
 def arm_named(name: str) -> Arm:
@@ -115,13 +124,13 @@ def planned_runs() -> list[HeadRun]:
 
 
 def validation_runs() -> list[HeadRun]:
-    """Return the runs in a fold of DS1."""
-    return [HeadRun(arm_named(name), 0, VALIDATION_FOLD) for name in VALIDATED_ARMS]
+    """Return the runs in a fold of DS1, by the arms' recipes and for twice the epochs."""
+    return [HeadRun(arm_named(name), 0, VALIDATION_FOLD, longer) for longer in (False, True) for name in VALIDATED_ARMS]
 
 
-def recipe_file(folders: StudyFolders, arm: Arm) -> Path:
-    """Return the frozen recipe of an arm."""
-    return folders.results / "recipes" / f"{arm.name}.json"
+def recipe_file(folders: StudyFolders, name: str) -> Path:
+    """Return the frozen recipe of an arm, or of a run (`HeadRun.recipe`)."""
+    return folders.results / "recipes" / f"{name}.json"
 
 
 def result_file(folders: StudyFolders, run: HeadRun) -> Path:
@@ -161,7 +170,7 @@ def train_missing(
 def _training_command(folders: StudyFolders, run: HeadRun, data_dir: Path | None) -> list[str]:
     out = folders.runs / run.name
     command = [sys.executable, "-m", "ecgkan.cli", "train", "--protocol", "inter-patient", "--model", run.arm.model]
-    command += ["--recipe", str(recipe_file(folders, run.arm)), "--seed", str(run.seed), "--out", str(out)]
+    command += ["--recipe", str(recipe_file(folders, run.recipe)), "--seed", str(run.seed), "--out", str(out)]
     command += ["--threads", "1", "--accelerator", "cpu"]
     if run.fold is not None:
         command += ["--fold", str(run.fold)]
@@ -203,7 +212,7 @@ def score_missing(folders: StudyFolders, beats: BeatTable, *, announce: Callable
         If any recipe of the study is not committed: all arms are frozen before the first scoring; or if a run was
         trained by another recipe than the committed one.
     """
-    check_frozen([recipe_file(folders, arm) for arm in ARMS])
+    check_frozen([recipe_file(folders, arm.name) for arm in ARMS])
     scored, code = unscored_runs(folders), code_version()
     for run in scored:
         announce(f"scoring {run.name}")
@@ -213,7 +222,7 @@ def score_missing(folders: StudyFolders, beats: BeatTable, *, announce: Callable
 
 def _score(folders: StudyFolders, run: HeadRun, beats: BeatTable, code: CodeVersion) -> None:
     checkpoint = load_checkpoint(folders.runs / run.name / f"{run.arm.model}.pth")
-    trained, recipe = _trained(folders, run), recipe_file(folders, run.arm)
+    trained, recipe = _trained(folders, run), recipe_file(folders, run.recipe)
     if trained["recipe_fields"] != _plain(load_recipe(recipe)):
         raise DataError(f"{folders.runs / run.name} was trained by another recipe than {recipe}; train it anew")
     logits = predict_logits(checkpoint.beat_model, beats.model_input(np.arange(len(beats))))
@@ -248,7 +257,7 @@ def _identity(folders: StudyFolders, run: HeadRun) -> dict[str, Any]:
         "arm": run.arm.name,
         "model": run.arm.model,
         "seed": run.seed,
-        "recipe_sha256": file_sha256(recipe_file(folders, run.arm)),
+        "recipe_sha256": file_sha256(recipe_file(folders, run.recipe)),
         "epochs": len(trained["history"]),
         **{key: trained[key] for key in ("seconds", "cpu_seconds", "resumed", "device", "torch")},
     }
@@ -291,14 +300,14 @@ def load_results(folders: StudyFolders) -> Results:
         if not file.is_file():
             continue
         document = json.loads(file.read_text())
-        if document["recipe_sha256"] != file_sha256(recipe_file(folders, run.arm)):
-            raise DataError(f"{file} comes from another version of {recipe_file(folders, run.arm)}; remove it")
+        if document["recipe_sha256"] != file_sha256(recipe_file(folders, run.recipe)):
+            raise DataError(f"{file} comes from another version of {recipe_file(folders, run.recipe)}; remove it")
         confusions = RecordConfusions.from_dict(document["ds2_confusion_by_record"])
         results.setdefault(run.arm.name, {})[run.seed] = HeadResult(document, confusions)
     return results
 
 
-def load_validation(folders: StudyFolders) -> dict[str, list[dict[str, float]]]:
-    """Return the validation curves that are there: arm → history."""
-    files = {run.arm.name: result_file(folders, run) for run in validation_runs()}
-    return {name: json.loads(file.read_text())["history"] for name, file in files.items() if file.is_file()}
+def load_validation(folders: StudyFolders) -> list[tuple[HeadRun, list[dict[str, float]]]]:
+    """Return the validation curves that are there: run and history by epoch."""
+    files = [(run, result_file(folders, run)) for run in validation_runs()]
+    return [(run, json.loads(file.read_text())["history"]) for run, file in files if file.is_file()]
