@@ -289,7 +289,7 @@ def test_trainings_are_told_recipe_fold_and_resumption(
     begun.mkdir(parents=True)
     (begun / "recipe.json").write_text("{}")
     heads.train_missing(elsewhere, tmp_path, jobs=1, announce=say_nothing)
-    assert len(commands) == 62
+    assert len(commands) == 64
     told = {command[command.index("--out") + 1].rpartition("/")[2]: command for command in commands}
     assert told["kan-0-fold1"][-4:] == ["--fold", "1", "--data-dir", str(tmp_path)]
     assert "--resume" in told["mlp-1"]
