@@ -152,17 +152,44 @@ def read_blocks(source: "SignalSource", column: int, *, chunk_s: float = CHUNK_S
     DataError
         If `chunk_s` is not positive, or the signal cannot be read or holds no millivolts.
     """
+    for block, _ in read_block_pairs(source, column, None, chunk_s=chunk_s):
+        yield block
+
+
+def read_block_pairs(
+    source: "SignalSource", column: int, second: int | None, *, chunk_s: float = CHUNK_S
+) -> Iterator[tuple[Block, Block | None]]:
+    """Walk a lead block by block, and a second one beside it.
+
+    Parameters
+    ----------
+    source, column, chunk_s
+        See `read_blocks`.
+    second : int, optional
+        The second lead. Where it holds no millivolts, its block is None: the first one has to be usable, the second one
+        only adds to it.
+    """
     if not chunk_s > 0:
         raise DataError(f"chunk_s must be positive, got {chunk_s}")
     grid = block_grid(source.n_samples, source.fs)
     per_chunk = int(np.ceil(min(chunk_s / CORE_S, len(grid) or 1)))
+    columns = [column] if second is None else [column, second]
     for first in range(0, len(grid), per_chunk):
         last = min(first + per_chunk, len(grid)) - 1
         chunk_start, chunk_stop = grid.block_of(first)[0], grid.block_of(last)[1]
-        chunk = source.read(chunk_start, chunk_stop, [column])[:, 0]
+        chunk = source.read(chunk_start, chunk_stop, columns)
         for k in range(first, last + 1):
             start, stop = grid.block_of(k)
-            yield make_block(chunk[start - chunk_start : stop - chunk_start], source.fs, start, grid.core_of(k))
+            part = chunk[start - chunk_start : stop - chunk_start]
+            block = make_block(part[:, 0], source.fs, start, grid.core_of(k))
+            yield block, None if second is None else _usable_block(part[:, 1], source.fs, start, grid.core_of(k))
+
+
+def _usable_block(signal: NDArray[np.floating], fs: float, start: int, core: tuple[int, int]) -> Block | None:
+    try:
+        return make_block(signal, fs, start, core)
+    except DataError:
+        return None
 
 
 def make_block(signal: NDArray[np.floating], fs: float, start: int, core: tuple[int, int]) -> Block:

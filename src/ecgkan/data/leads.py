@@ -29,6 +29,26 @@ OTHER_LEADS: Final = (
 )
 """Leads that show the QRS complex in another shape; taken when none of the others is there."""
 
+SECOND_LEADS: Final = (
+    "V1",
+    "MV1",
+    "MCL1",
+    "V2",
+    "V5",
+    "MLV5",
+    "V4",
+    "V3",
+    "V6",
+    "I",
+    "MLI",
+    "AVL",
+    "AVF",
+    "III",
+    "MLIII",
+)
+"""Leads that show most beside one like MLII, in the order they are looked for as the second lead; then numbered ECG
+leads, lowest first, then other leads named as ECG."""
+
 _SPELLINGS: Final = {
     **dict.fromkeys(("ML2", "MII", "MODII", "MODIFIEDII"), "MLII"),
     **dict.fromkeys(("D2", "DII", "L2", "LII"), "II"),
@@ -60,6 +80,10 @@ _NO_ECG_WORDS: Final = frozenset(
     "PULSE QUALITY RATE RESP RESPIRATION RESPIRATORY SAO2 SEQ SKIN SNORE SOUND SPO2 STATUS STI SV TEMP "
     "TEMPERATURE THERM THOR THORAX TIME TIMESTAMP TRIGGER UA UNUSED".split()
 )
+
+
+ASKED_FOR: Final = "asked for"
+"""Reason of a lead that somebody named."""
 
 
 class LeadChoice(NamedTuple):
@@ -122,7 +146,7 @@ def choose_lead(recording: str, leads: Sequence[str], lead: str | int | None = N
     """
     if lead is not None:
         index = _asked_for(recording, leads, lead)
-        return LeadChoice(index, leads[index], "asked for")
+        return LeadChoice(index, leads[index], ASKED_FOR)
     ranked = [(rank, i) for i, name in enumerate(leads) if (rank := _rank(name)) is not None]
     if ranked:
         index = min(ranked)[1]
@@ -131,6 +155,50 @@ def choose_lead(recording: str, leads: Sequence[str], lead: str | int | None = N
         return LeadChoice(0, leads[0], "the only lead")
     first = next((i for i, name in enumerate(leads) if not is_other_signal(name)), 0)
     return LeadChoice(first, leads[first], "first lead; none has the name of an ECG lead")
+
+
+def choose_second_lead(
+    recording: str, leads: Sequence[str], first: LeadChoice, second: str | int | None = "auto"
+) -> LeadChoice | None:
+    """Choose the lead that is looked at beside the first one.
+
+    Parameters
+    ----------
+    recording, leads
+        See `choose_lead`.
+    first : LeadChoice
+        The lead that is classified.
+    second : str, int or None
+        The lead asked for, None for none. By default another ECG lead by name, the first found of `SECOND_LEADS`; none
+        where the first lead was asked for, since then it was meant to be looked at alone.
+
+    Raises
+    ------
+    DataError
+        If there is no such lead, or it is the first one.
+
+    Examples
+    --------
+    >>> leads = ["ECG1", "ECG2"]
+    >>> choose_second_lead("x", leads, choose_lead("x", leads))
+    LeadChoice(index=1, name='ECG2', reason='ECG2 by name')
+    """
+    if second is None:
+        return None
+    if second != "auto":
+        index = _asked_for(recording, leads, second)
+        if index == first.index:
+            raise DataError(
+                f"recording {recording}: lead {first.name} is both the first and the second lead; ask for another one"
+            )
+        return LeadChoice(index, leads[index], ASKED_FOR)
+    if first.reason == ASKED_FOR:
+        return None
+    ranked = [(rank, i) for i, name in enumerate(leads) if i != first.index and (rank := _second_rank(name))]
+    if not ranked:
+        return None
+    index = min(ranked)[1]
+    return LeadChoice(index, leads[index], f"{leads[index]} by name")
 
 
 def unique_leads(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -193,6 +261,14 @@ def _rank(name: str) -> tuple[int, int] | None:
     if bare in OTHER_LEADS:
         return 4, OTHER_LEADS.index(bare)
     return (3, 0) if _says_ecg(words) else None
+
+
+def _second_rank(name: str) -> tuple[int, int] | None:
+    """Place of a lead in the order of choice of the second lead, or None for a name that is not known as an ECG's."""
+    rank, bare = _rank(name), _bare_name(name)
+    if rank is None:
+        return None
+    return (-1, SECOND_LEADS.index(bare)) if bare in SECOND_LEADS else (rank if rank[0] else (5, rank[1]))
 
 
 def _says_ecg(words: Sequence[str]) -> bool:

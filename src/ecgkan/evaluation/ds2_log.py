@@ -60,6 +60,7 @@ def append_ds2_scoring(
     seed: int,
     weights_sha256: str,
     confusion: NDArray[np.integer],
+    leads: int = 1,
     frozen: Sequence[Path] = (),
     code: CodeVersion | None = None,
 ) -> dict[str, Any]:
@@ -79,6 +80,8 @@ def append_ds2_scoring(
         Of the checkpoint that was scored.
     confusion : ndarray
         `[5, 5]` on all of DS2.
+    leads : int
+        How many leads the model looked at.
     frozen : sequence of Path
         Further files that must be committed, such as weights that ship.
     code : CodeVersion, optional
@@ -103,6 +106,7 @@ def append_ds2_scoring(
         "scoring": 1 + sum((line["recipe"], line["seed"]) == (recipe.stem, seed) for line in earlier),
         "model": model,
         "seed": seed,
+        "leads": leads,
         "weights_sha256": weights_sha256,
         "headline": headline_dict(confusion),
         "five_class": five_class_dict(confusion),

@@ -108,6 +108,8 @@ class BeatAnnotations:
         When the recording began, if its file says so.
     lead_reason : str
         Why this lead was chosen.
+    second_lead : str
+        The lead that the model looked at beside it; empty if there was none.
     inverted : bool
         The lead looks as if it were recorded upside down; it was classified as it is.
     notes : tuple of str
@@ -139,6 +141,7 @@ class BeatAnnotations:
     flutter: NDArray[np.int64] = field(default_factory=_no_stretches)
     started: datetime.datetime | None = None
     lead_reason: str = ""
+    second_lead: str = ""
     inverted: bool = False
     notes: tuple[str, ...] = ()
 
@@ -251,6 +254,7 @@ class BeatAnnotations:
             "fs": self.fs,
             "lead": self.lead,
             "lead_reason": self.lead_reason,
+            "second_lead": self.second_lead or None,
             "inverted": self.inverted,
             "notes": list(self.notes),
             "rpeaks": self.rpeaks,

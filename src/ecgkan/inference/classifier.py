@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ecgkan.aami import CLASSES
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, cut_beats, normalize_windows
-from ecgkan.data.blocks import CHUNK_S, Block, read_blocks
-from ecgkan.data.context import SHAPE_BEFORE, SHAPE_STRIDE, SHAPE_WIDTH, context_in_parts, cut_shapes
+from ecgkan.data.blocks import CHUNK_S, Block, read_block_pairs
+from ecgkan.data.context import PART_BEATS, SHAPE_BEFORE, SHAPE_STRIDE, SHAPE_WIDTH, context_in_parts, cut_shapes
+from ecgkan.data.leads import choose_second_lead
 from ecgkan.data.quality import Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import open_recording, read_annotations
 from ecgkan.data.rpeaks import BlockDetector, Detected, given_rpeaks, reference_rpeaks
@@ -52,6 +53,7 @@ def classify(
     model: "str | Path | Checkpoint | Classifier" = "patient_kan",
     *,
     lead: str | int | None = None,
+    second_lead: str | int | None = "auto",
     rpeaks: NDArray[np.integer] | None = None,
     annotator: str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -60,7 +62,7 @@ def classify(
     chunk_s: float = CHUNK_S,
     progress: Callable[[float], None] | None = None,
 ) -> BeatAnnotations:
-    """Classify the beats of one lead into the AAMI classes N S V F Q.
+    """Classify the beats of a recording into the AAMI classes N S V F Q.
 
     Parameters
     ----------
@@ -73,6 +75,10 @@ def classify(
         `load_model` returns, carries no temperature: its probabilities are not calibrated.
     lead : str or int, optional
         Lead by name or number; by default MLII by name, else the first. The result says which it was, and why.
+    second_lead : str, int or None
+        Lead that a model for new patients looks at beside it: the mean of what it says of both decides, where the
+        second one can be read, too. By default another ECG lead by name (`ecgkan.data.leads.choose_second_lead`), none
+        if `lead` was asked for; None for none. Beats are found, and drawn, in the first lead.
     rpeaks : ndarray, optional
         `[n]` integer, R peaks in samples at the recording's own rate, ascending; detected by default.
     annotator : str, optional
@@ -115,15 +121,30 @@ def classify(
     with _opened(recording, fs, units) as source:
         lead_choice = source.choose_lead(lead)
         given = None if rpeaks is None else _check_rpeaks(source, rpeaks)
-        results = _Results(_load(model), batch_size)
+        classifier = _load(model)
+        second = _choose_second(source, lead_choice, second_lead, classifier)
+        results = _Results(classifier, batch_size, second=None if second is None else _SecondLead())
         detector = BlockDetector()
-        for block in read_blocks(source, lead_choice.index, chunk_s=chunk_s):
-            results.add(block, detector.detect(block) if given is None else given_rpeaks(block, given))
+        pairs = read_block_pairs(source, lead_choice.index, second and second.index, chunk_s=chunk_s)
+        for block, beside in pairs:
+            results.add(block, beside, detector.detect(block) if given is None else given_rpeaks(block, given))
             if progress is not None:
                 progress(block.core_stop / source.n_samples)
         origin = "detector" if given is None else f"annotator {annotator}" if annotator else "given"
-        annotations = results.annotations(source, lead_choice, origin, detected=given is None)
+        annotations = results.annotations(source, lead_choice, second, origin, detected=given is None)
     return annotations if reference is None else mark_flutter(annotations, flutter_episodes(reference))
+
+
+def _choose_second(
+    source: "SignalSource", first: "LeadChoice", asked: str | int | None, classifier: "_Classifier"
+) -> "LeadChoice | None":
+    if not classifier.in_context:
+        if asked not in ("auto", None):
+            raise DataError(
+                f"model {classifier.name} looks at one lead; leave out second_lead, or take a model for new patients"
+            )
+        return None
+    return choose_second_lead(source.name, source.leads, first, asked)
 
 
 def _opened(
@@ -163,6 +184,26 @@ class _Rows:
 
 
 @dataclass(slots=True)
+class _SecondLead:
+    """What is kept of the beats in the second lead: their shapes, and which of them can be read there."""
+
+    usable: _Rows = field(default_factory=lambda: _Rows(np.bool_))
+    shapes: _Rows = field(default_factory=lambda: _Rows(np.float32, SHAPE_WIDTH))
+
+    def add(self, block: Block | None, detected: Detected) -> None:
+        """Take over a block's beats; None: a block that holds no millivolts."""
+        core = detected.core
+        if block is None:
+            self.usable.append(np.zeros(len(core), bool))
+            self.shapes.append(np.zeros((len(core), SHAPE_WIDTH), np.float32))
+            return
+        shapes = cut_shapes(block.at_360, block.positions_at_360(core))
+        readable = _can_be_read(block, assess_quality(block, detected).readable, core)
+        self.usable.append(readable & (np.ptp(shapes, axis=1) > 0))
+        self.shapes.append(shapes)
+
+
+@dataclass(slots=True)
 class _Results:
     """What is found block by block; of the signal, only the windows that wait for the model are kept.
 
@@ -173,6 +214,7 @@ class _Results:
 
     classifier: _Classifier
     batch_size: int
+    second: _SecondLead | None = None
     rpeaks: _Rows = field(default_factory=lambda: _Rows(np.int64))
     usable: _Rows = field(default_factory=lambda: _Rows(np.bool_))
     quality: _Rows = field(default_factory=lambda: _Rows(np.float32))
@@ -183,8 +225,8 @@ class _Results:
     shapes: _Rows = field(default_factory=lambda: _Rows(np.float32, SHAPE_WIDTH))
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), BEFORE + AFTER)))
 
-    def add(self, block: Block, detected: Detected) -> None:
-        """Take over a block and its beats."""
+    def add(self, block: Block, beside: Block | None, detected: Detected) -> None:
+        """Take over a block, the second lead's beside it, and its beats."""
         core = detected.core
         quality = assess_quality(block, detected)
         windows = cut_beats(block.at_360, block.positions_at_360(core), edges="pad").windows
@@ -197,6 +239,8 @@ class _Results:
             self.inverted.append(quality.inverted)
         if self.classifier.in_context:
             self.shapes.append(cut_shapes(block.at_360, block.positions_at_360(core)))
+            if self.second is not None:
+                self.second.add(beside, detected)
             return
         self.waiting = np.concatenate([self.waiting, windows[usable]])
         while len(self.waiting) >= self.batch_size:
@@ -210,20 +254,35 @@ class _Results:
         self.probabilities.append(probabilities)
 
     def _classify_in_context(self, rr_s: NDArray[np.float64], usable: NDArray[np.bool_]) -> None:
-        """Put all beats into their context and give those that can be read to the model."""
+        """Put all beats into their context and give those that can be read to the model, in both leads if there are."""
         shapes = self.shapes.values()
+        logits = self._logits(shapes, rr_s, usable)
+        if self.second is not None:
+            both = usable & self.second.usable.values()
+            beside = self._logits(self.second.shapes.values(), rr_s, both)
+            logits[both] = (logits[both] + beside[both]) / 2
+        probabilities = _calibrated(self.classifier, logits[usable])
         sums = np.zeros((len(CLASSES), SHAPE_WIDTH))
+        for start in range(0, len(probabilities), PART_BEATS):
+            part = slice(start, start + PART_BEATS)
+            np.add.at(sums, probabilities[part].argmax(axis=1), shapes[np.flatnonzero(usable)[part]])
+        self.probabilities.append(probabilities)
+        self.sums = _at_360(sums)
+
+    def _logits(
+        self, shapes: NDArray[np.float32], rr_s: NDArray[np.float64], usable: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the logits of the usable beats of a lead, 0 for the others: `[n, 5]`."""
+        logits = np.zeros((len(shapes), len(CLASSES)), dtype=np.float32)
         for part, context in context_in_parts(shapes, rr_s, usable):
             rows = np.flatnonzero(usable[part])
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
-                probabilities = _probabilities(self.classifier, context.shapes[batch], context.rhythm[batch])
-                np.add.at(sums, probabilities.argmax(axis=1), shapes[part][batch])
-                self.probabilities.append(probabilities)
-        self.sums = _at_360(sums)
+                logits[part][batch] = _run(self.classifier, context.shapes[batch], context.rhythm[batch])
+        return logits
 
     def annotations(
-        self, source: "SignalSource", lead: "LeadChoice", origin: str, *, detected: bool
+        self, source: "SignalSource", lead: "LeadChoice", second: "LeadChoice | None", origin: str, *, detected: bool
     ) -> BeatAnnotations:
         """Classify what still waits, and put everything together."""
         rpeaks, usable = self.rpeaks.values(), self.usable.values()
@@ -256,6 +315,7 @@ class _Results:
             left_out=rpeaks[~usable],
             started=source.started,
             lead_reason=lead.reason,
+            second_lead="" if second is None else second.name,
             inverted=inverted,
             notes=source.notes + ((INVERTED_NOTE.format(lead=lead.name),) if inverted else ()),
         )
@@ -328,11 +388,23 @@ def _rr_intervals(
 
 def _probabilities(classifier: _Classifier, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map a model's input, of n beats, to calibrated probabilities `[n, 5]`."""
+    return _calibrated(classifier, _run(classifier, *inputs))
+
+
+def _run(classifier: _Classifier, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map a model's input, of n beats, to logits `[n, 5]`."""
     import torch
 
     with torch.inference_mode():
-        logits = classifier.model(*map(torch.from_numpy, inputs)).float() / classifier.temperature
-        probabilities: NDArray[np.float32] = logits.softmax(dim=1).numpy()
+        logits: NDArray[np.float32] = classifier.model(*map(torch.from_numpy, inputs)).float().numpy()
+    return logits
+
+
+def _calibrated(classifier: _Classifier, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `softmax(logits / temperature)`, `[n, 5]` float32."""
+    import torch
+
+    probabilities: NDArray[np.float32] = (torch.from_numpy(logits) / classifier.temperature).softmax(dim=1).numpy()
     return probabilities
 
 

@@ -121,10 +121,10 @@ def _print_origin(console: "Console", annotations: BeatAnnotations) -> None:
     started = f", started {annotations.started:%Y-%m-%d %H:%M:%S}" if annotations.started else ""
     console.print(f"Record {annotations.record}, {_duration(annotations.duration_s)}{started}", style="bold")
     reason = f" ({annotations.lead_reason})" if annotations.lead_reason else ""
+    second = f", and {annotations.second_lead} beside it" if annotations.second_lead else ""
     weights = f" ({annotations.weights_sha256[:8]})" if annotations.weights_sha256 else ""
-    console.print(
-        f"Lead {annotations.lead}{reason} · R peaks by {annotations.rpeaks} · model {annotations.model}{weights}"
-    )
+    model = f"model {annotations.model}{weights}"
+    console.print(f"Lead {annotations.lead}{reason}{second} · R peaks by {annotations.rpeaks} · {model}")
     if annotations.inverted:
         console.print("The lead looks upside down; it was classified as it is. Check the electrodes.", style="bold")
     for note in annotations.notes:

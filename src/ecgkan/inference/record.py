@@ -32,6 +32,8 @@ class ClassifyOptions:
         A shipped model or a checkpoint file.
     lead : str, optional
         Lead by name; else chosen, see `ecgkan.data.recording`.
+    second_lead : str, optional
+        Lead that models for new patients look at beside it, None for none; see `ecgkan.data.leads.choose_second_lead`.
     annotator : str, optional
         Take the R peaks from this annotation file beside the recording; else detect them.
     fs, units : float and str, optional
@@ -51,6 +53,7 @@ class ClassifyOptions:
 
     model: str = "patient_kan"
     lead: str | None = None
+    second_lead: str | None = "auto"
     annotator: str | None = None
     fs: float | None = None
     units: str | None = None
@@ -156,6 +159,7 @@ def classify_to_folder(
             source,
             model or options.model,
             lead=options.lead,
+            second_lead=options.second_lead,
             rpeaks=None if reference is None else reference_rpeaks(reference),
             progress=progress,
         )

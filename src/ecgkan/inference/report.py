@@ -202,7 +202,8 @@ def _facts(contents: _Contents) -> Iterator[tuple[str, str]]:
     yield "Duration", duration_text(annotations.duration_s)
     reason = f" ({annotations.lead_reason})" if annotations.lead_reason else ""
     others = f"; leads in the file: {', '.join(source.leads)}" if len(source.leads) > 1 else ""
-    yield "Lead", f"{annotations.lead}{reason}{others}"
+    second = f", and {annotations.second_lead} beside it" if annotations.second_lead else ""
+    yield "Lead", f"{annotations.lead}{reason}{second}{others}"
     yield "Sampling rate", f"{annotations.fs:g} Hz"
     yield "R peaks", _origin(annotations.rpeaks)
     yield "Model", MODEL_TITLES.get(annotations.model, annotations.model)

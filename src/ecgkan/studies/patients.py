@@ -36,13 +36,17 @@ from ecgkan.training.calibration import fit_calibration
 from ecgkan.training.fit import write_json
 from ecgkan.training.patient_recipe import load_patient_recipe
 from ecgkan.training.patient_runs import validation_file
-from ecgkan.training.patients import load_noise, predict_context, train_patient_model
+from ecgkan.training.patients import load_noise, predict_context, predict_two_leads, train_patient_model
 
 SEEDS: Final = (0, 1, 2, 3, 4)
 """Seeds of each head."""
 
 SHIPPED_SEED: Final = 0
 """Fixed before anything was scored."""
+
+LEADS: Final = {"ds2": 1, "ds2_two_leads": 2}
+"""Table of a run's figures → how many leads the model looked at: the one chosen by name, as in the literature, or both,
+as `ecgkan classify` does where a recording has two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,16 @@ def cross_validate(
     """
     chosen = load_patient_recipe(recipe)
     table, noise = load_training_context(data_dir), load_noise(data_dir)
-    logits = np.zeros((len(table), len(CLASSES)), dtype=np.float32)
+    logits, both = np.zeros((2, len(table), len(CLASSES)), dtype=np.float32)
     for fold in FOLDS:
         announce(f"{model}: records {' '.join(fold)} held out")
         training = table.of_records([record for record in DS1 if record not in fold])
         network = train_patient_model(model, chosen, seed, training, noise)
-        logits[np.isin(table.records, fold)] = predict_context(network, table.of_records(fold))
+        rows, held_out = np.isin(table.records, fold), table.of_records(fold)
+        logits[rows] = predict_context(network, held_out)
+        both[rows] = predict_two_leads(network, held_out)
     calibration = fit_calibration(logits[table.counted], table.labels[table.counted])
-    shifted = logits + np.array(calibration.class_shift, dtype=np.float32)
+    shift = np.array(calibration.class_shift, dtype=np.float32)
     document = {
         "model": model,
         "recipe": chosen.to_dict(),
@@ -104,7 +110,8 @@ def cross_validate(
         "folds": [list(fold) for fold in FOLDS],
         "calibration": {"temperature": calibration.temperature, "class_shift": list(calibration.class_shift)},
         "held_out_uncalibrated": headline_dict(_counted(table, logits).total),
-        "held_out": figures_of(table, shifted, calibration.temperature),
+        "held_out": figures_of(table, logits + shift, calibration.temperature),
+        "held_out_two_leads": figures_of(table, both + shift, calibration.temperature),
     }
     write_json(validation_file(recipe, model), document)
     return document
@@ -197,24 +204,39 @@ def score_missing(
     for model in PATIENT_MODELS:
         for seed in SEEDS:
             trained = (folders.run(model, seed) / "run.json").is_file()
-            if not trained or folders.result(model, seed).is_file():
+            told = load_result(folders.result(model, seed))
+            missing = [name for name in LEADS if name not in told]
+            if not trained or not missing:
                 continue
             announce(f"scoring {folders.run(model, seed).name}")
             table = load_test_context(data_dir) if table is None else table
             checkpoint = load_checkpoint(folders.run(model, seed) / f"{model}.pth")
             _check_recipe(checkpoint, folders)
-            figures = score_on(checkpoint, table)
-            append_ds2_scoring(
-                folders.log,
-                recipe=folders.recipe,
-                model=model,
-                seed=seed,
-                weights_sha256=checkpoint.sha256,
-                confusion=RecordConfusions.from_dict(figures["confusion_by_record"]).total,
-            )
-            write_json(folders.result(model, seed), _result(folders, checkpoint, figures))
+            if told and told["weights_sha256"] != checkpoint.sha256:
+                raise DataError(
+                    f"{folders.result(model, seed)} tells of weights {told['weights_sha256'][:12]}…, "
+                    f"{checkpoint.path} holds {checkpoint.sha256[:12]}…; remove one of them"
+                )
+            figures = {name: score_on(checkpoint, table, leads=LEADS[name]) for name in missing}
+            for name in missing:
+                append_ds2_scoring(
+                    folders.log,
+                    recipe=folders.recipe,
+                    model=model,
+                    seed=seed,
+                    weights_sha256=checkpoint.sha256,
+                    confusion=RecordConfusions.from_dict(figures[name]["confusion_by_record"]).total,
+                    leads=LEADS[name],
+                )
+            write_json(folders.result(model, seed), (told or _about(folders, checkpoint)) | figures)
             scored.append(folders.run(model, seed).name)
     return scored
+
+
+def load_result(file: Path) -> dict[str, Any]:
+    """Read a run's figures on DS2; nothing where there is no file."""
+    told: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return told
 
 
 def _check_recipe(checkpoint: Checkpoint, folders: PatientFolders) -> None:
@@ -226,11 +248,12 @@ def _check_recipe(checkpoint: Checkpoint, folders: PatientFolders) -> None:
         )
 
 
-def score_on(checkpoint: Checkpoint, table: ContextTable) -> dict[str, Any]:
-    """Return a model's figures on the counted beats of a table."""
+def score_on(checkpoint: Checkpoint, table: ContextTable, *, leads: int = 1) -> dict[str, Any]:
+    """Return a model's figures on the counted beats of a table, by the lead chosen by name or by both."""
     if not isinstance(checkpoint.model, PatientClassifier):
         raise DataError(f"{checkpoint.path}: {checkpoint.name} is no model for new patients")
-    return figures_of(table, predict_context(checkpoint.model, table), checkpoint.temperature)
+    predict = predict_context if leads == 1 else predict_two_leads
+    return figures_of(table, predict(checkpoint.model, table), checkpoint.temperature)
 
 
 def scored_models(names: Sequence[str], log: Path) -> dict[str, tuple[Checkpoint, PatientClassifier]]:
@@ -266,7 +289,7 @@ def scored_models(names: Sequence[str], log: Path) -> dict[str, tuple[Checkpoint
     return models
 
 
-def _result(folders: PatientFolders, checkpoint: Checkpoint, figures: dict[str, Any]) -> dict[str, Any]:
+def _about(folders: PatientFolders, checkpoint: Checkpoint) -> dict[str, Any]:
     trained = json.loads((folders.run(checkpoint.name, checkpoint.training["seed"]) / "run.json").read_text())
     return {
         "model": checkpoint.name,
@@ -276,7 +299,6 @@ def _result(folders: PatientFolders, checkpoint: Checkpoint, figures: dict[str, 
         "temperature": checkpoint.temperature,
         "seconds": trained["seconds"],
         "note": INTER_PATIENT_NOTE,
-        "ds2": figures,
     }
 
 

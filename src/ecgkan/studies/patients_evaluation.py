@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecgkan.aami import CLASSES
+from ecgkan.data.context_table import ContextTable
 from ecgkan.data.ds2 import load_test_context
 from ecgkan.data.protocols import INTER_PATIENT_NOTE
 from ecgkan.errors import OutputExistsError
@@ -18,10 +20,10 @@ from ecgkan.evaluation.ec57.export import write_whole
 from ecgkan.evaluation.evaluate import code_version
 from ecgkan.evaluation.tables import markdown_table
 from ecgkan.models.checkpoint import PATIENT_MODELS
-from ecgkan.studies.patients import calibrated_probabilities, figures_of, scored_models
-from ecgkan.studies.patients_page import FIGURES
+from ecgkan.studies.patients import LEADS, calibrated_probabilities, figures_of, scored_models
+from ecgkan.studies.patients_page import FIGURES, LEADS_TOLD
 from ecgkan.training.fit import write_json
-from ecgkan.training.patients import predict_context
+from ecgkan.training.patients import predict_context, predict_two_leads
 
 
 def evaluate_on_ds2(
@@ -71,10 +73,11 @@ def evaluate_on_ds2(
     }
     for name, (checkpoint, network) in loaded.items():
         announce(name)
-        logits = predict_context(network, table)
+        logits = {"ds2": predict_context(network, table), "ds2_two_leads": predict_two_leads(network, table)}
         told = {"model": checkpoint.name, "weights_sha256": checkpoint.sha256}
-        document["models"][name] = told | {"ds2": figures_of(table, logits, checkpoint.temperature)}
-        predictions = _predictions(table.records, table.labels, table.counted, logits, checkpoint.temperature)
+        figures = {leads: figures_of(table, values, checkpoint.temperature) for leads, values in logits.items()}
+        document["models"][name] = told | figures
+        predictions = _predictions(table, logits, checkpoint.temperature)
         write_whole(files[name], predictions.encode())
     write_json(out / "evaluation.json", document)
     return document
@@ -86,22 +89,26 @@ def _label(name: str) -> str:
     return name if name in PATIENT_MODELS else f"{path.parent.name}-{path.stem}".lstrip("-")
 
 
-def _predictions(
-    records: np.ndarray, labels: np.ndarray, counted: np.ndarray, logits: np.ndarray, temperature: float
-) -> str:
-    probabilities = calibrated_probabilities(logits, temperature)
-    frame = pd.DataFrame({"record": records, "reference": np.array(CLASSES)[labels]})
+def _predictions(table: ContextTable, logits: dict[str, NDArray[np.float32]], temperature: float) -> str:
+    """Return the table of beats as CSV: by the lead chosen by name, and what both leads together say."""
+    probabilities = calibrated_probabilities(logits["ds2"], temperature)
+    frame = pd.DataFrame({"record": table.records, "reference": np.array(CLASSES)[table.labels]})
     frame["predicted"] = np.array(CLASSES)[probabilities.argmax(axis=1)]
     for index, letter in enumerate(CLASSES):
         frame[f"p_{letter}"] = probabilities[:, index].round(6)
-    return str(frame[counted].to_csv(index=False))
+    frame["predicted_two_leads"] = np.array(CLASSES)[logits["ds2_two_leads"].argmax(axis=1)]
+    return str(frame[table.counted].to_csv(index=False))
 
 
 def evaluation_text(document: dict[str, Any]) -> str:
     """Return the figures as a table to print, with the protocol's line."""
     models = document["models"]
-    rows = [[name, *(_told(figure(model["ds2"])) for model in models.values())] for name, figure in FIGURES.items()]
-    return markdown_table(["DS2", *models], rows) + f"\n\n{document['note']}"
+    rows = [
+        [name, *(_told(figure(model[leads])) for model in models.values() for leads in LEADS)]
+        for name, figure in FIGURES.items()
+    ]
+    header = [f"{name}, {LEADS_TOLD[leads]}" for name in models for leads in LEADS]
+    return markdown_table(["DS2", *header], rows) + f"\n\n{document['note']}"
 
 
 def _told(value: float | None) -> str:

@@ -25,7 +25,7 @@ from ecgkan.models.checkpoint import Checkpoint
 from ecgkan.models.patient import PatientClassifier
 from ecgkan.studies.detector import NOISE_RECORDS
 from ecgkan.studies.patients import scored_models
-from ecgkan.training.patients import predict_context
+from ecgkan.training.patients import predict_two_leads
 
 SNRS_DB: Final = (24, 18, 12, 6, 0, -6)
 
@@ -86,18 +86,24 @@ def _trimmed_mean(values: NDArray[np.floating]) -> float:
 
 
 def noisy_recording(database: Path, record: str, noise: NDArray[np.floating], snr_db: float) -> Recording:
-    """Read a record and add noise to the lead that is chosen by name."""
+    """Read a record and add noise `[k, 2]` to both leads, its first column to the one that is chosen by name."""
     recording = read_recording(database / record)
-    column = choose_lead(record, recording.leads).index
+    chosen = choose_lead(record, recording.leads).index
     annotations = read_annotations(database / record, "atr")
     rpeaks = annotations.samples[np.isin(annotations.symbols, _NORMAL)]
     signals = recording.signals.copy()
-    signals[:, column] = add_noise(signals[:, column], rpeaks, noise, recording.fs, snr_db)
+    for column, added in zip((chosen, 1 - chosen), noise.T, strict=True):
+        signals[:, column] = add_noise(signals[:, column], rpeaks, added, recording.fs, snr_db)
     return replace(recording, signals=signals)
 
 
 def ec57_in_the_loop(
-    model: Checkpoint, database: Path, records: Sequence[str], *, read: Callable[[str], Recording] | None = None
+    model: Checkpoint,
+    database: Path,
+    records: Sequence[str],
+    *,
+    read: Callable[[str], Recording] | None = None,
+    second_lead: str | None = "auto",
 ) -> tuple[Comparison, float]:
     """Classify records with our own detector and compare the result with annotator `atr` by EC57.
 
@@ -111,6 +117,8 @@ def ec57_in_the_loop(
         Record names.
     read : callable, optional
         From a record's name to its recording; by default read from the database.
+    second_lead : str, optional
+        See `ecgkan.classify`; None: the model looks at the lead chosen by name alone.
 
     Returns
     -------
@@ -121,7 +129,7 @@ def ec57_in_the_loop(
     with tempfile.TemporaryDirectory() as folder:
         for record in records:
             recording = read(record) if read is not None else read_recording(database / record)
-            annotations = classify(recording, model)
+            annotations = classify(recording, model, second_lead=second_lead)
             annotations.to_wfdb(Path(folder))
             found += len(annotations.samples) + len(annotations.left_out)
             left_out += len(annotations.left_out)
@@ -134,12 +142,12 @@ def ec57_in_the_loop(
 def reference_peaks_in_noise(
     network: PatientClassifier, database: Path, noise: NDArray[np.floating], snr_db: float
 ) -> dict[str, Any]:
-    """Return the N S V table of DS2's beats in noisy stretches, with reference R peaks and nothing left out."""
+    """Return the N S V table of DS2's beats in noisy stretches: reference R peaks, both leads, nothing left out."""
     labels, predicted, records = [], [], []
     for record in DS2:
         table, samples = put_into_context(noisy_recording(database, record, noise, snr_db), database / record)
         chosen = is_noisy_minute(samples, 360.0) & table.counted
-        predicted.append(predict_context(network, table).argmax(axis=1)[chosen])
+        predicted.append(predict_two_leads(network, table).argmax(axis=1)[chosen])
         labels.append(table.labels[chosen])
         records.append(table.records[chosen])
     confusions = record_confusions(np.concatenate(labels), np.concatenate(predicted), np.concatenate(records))
@@ -161,15 +169,16 @@ def stress(
     Returns
     -------
     dict
-        By model: `ds2` (EC57, detector in the loop, DS2), `noise_stress` (the noise stress records, training patients),
+        By model: `ds2` (EC57, detector in the loop, DS2, both leads), `ds2_one_lead`, `noise_stress` (the noise stress records, training patients),
         `ds2_in_noise` by SNR: EC57 and reference R peaks.
     """
     mitdb, nstdb = database_dir("mitdb", data_dir), database_dir("nstdb", data_dir)
-    noise = np.nan_to_num(read_recording(nstdb / "em", channels=[0]).signals[:, 0])
+    noise = np.nan_to_num(read_recording(nstdb / "em").signals)
     document: dict[str, Any] = {}
     for name, (model, network) in scored_models(names, log).items():
         announce(f"{name}: DS2")
         document[name] = {"weights_sha256": model.sha256, "ds2": _told(ec57_in_the_loop(model, mitdb, DS2))}
+        document[name]["ds2_one_lead"] = _told(ec57_in_the_loop(model, mitdb, DS2, second_lead=None))
         document[name]["noise_stress"] = {
             record: _told(ec57_in_the_loop(model, nstdb, [record]), runs=False) for record in NOISE_RECORDS
         }

@@ -173,3 +173,9 @@ def predict_context(model: PatientClassifier, table: ContextTable, *, lead: int 
         batches = zip(torch.split(shapes, 512), torch.split(rhythm, 512), strict=True)
         logits: NDArray[np.float32] = torch.cat([model(*batch) for batch in batches]).numpy()
     return logits
+
+
+def predict_two_leads(model: PatientClassifier, table: ContextTable) -> NDArray[np.float32]:
+    """Return the mean of the logits that a model gives both leads of all beats of a table: `[n, 5]` float32."""
+    logits: NDArray[np.float32] = (predict_context(model, table) + predict_context(model, table, lead=1)) / 2
+    return logits
