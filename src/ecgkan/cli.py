@@ -389,7 +389,8 @@ def compare(
     `ecgkan compare --by-record --cards checkpoints --report docs/results.md`,
     `ecgkan compare --protocol inter-patient --train --report docs/kan-vs-mlp.md`
 
-    Interrupted, the same command goes on; what has a result is neither trained nor scored again.
+    Interrupted, the same command goes on; what has a result is neither trained nor scored again. --by-record judges the
+    shipped weights anew each time.
     """
     from rich.console import Console
 
