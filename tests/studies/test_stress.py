@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ecgkan.data.recording import read_recording
+from ecgkan.inference.record import ClassifyOptions, classify_to_folder
 from ecgkan.models.checkpoint import load_checkpoint, save_checkpoint
 from ecgkan.models.patient import PatientMLP
-from ecgkan.studies.stress import add_noise, ec57_in_the_loop, is_noisy_minute, noisy_recording
+from ecgkan.studies.stress import add_noise, annotate, ec57_in_the_loop, is_noisy_minute, noisy_recording
 
 
 def test_noise_comes_in_turns_of_two_minutes() -> None:
@@ -51,3 +52,15 @@ def test_a_record_behind_the_detector(mitdb_dir: Path, tmp_path: Path) -> None:
     figures = comparison.gross()
     assert figures.qrs_se.percent > 99.5 and figures.qrs_p.percent > 99.5
     assert left_out < 0.01
+
+
+def test_what_is_judged_is_what_the_command_classify_writes(mitdb_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "annotated").mkdir()
+    found = annotate(load_checkpoint("cnn_mlp"), mitdb_dir, ["105"], tmp_path / "annotated")
+    options = ClassifyOptions(model="cnn_mlp", formats=("wfdb",))
+    classified = classify_to_folder(mitdb_dir / "105", tmp_path / "classified", options)
+    files = [tmp_path / folder / "105.ecgkan" for folder in ("annotated", "classified")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    left_out = len(classified.annotations.left_out)
+    assert left_out > 0
+    assert found == {"105": (len(classified.annotations.samples) + left_out, left_out)}

@@ -211,7 +211,7 @@ def _stress_section(stress: Path) -> str:
             "What a user gets: our detector finds the beats, noisy stretches are marked and left out, then ANSI/AAMI "
             "EC57's beat-by-beat comparison as WFDB's `bxb` and `sumstats` do it (from 5:00, window 0.15 s; "
             "[ec57.md](ec57.md)). Shipped weights. Command: `ecgkan patients stress`.",
-            _ec57_table({MODEL_TITLES[name]: told["ds2"] for name, told in document.items()}, average=True),
+            ec57_table({MODEL_TITLES[name]: told["ds2"] for name, told in document.items()}, average=True),
             "### In noise",
             "DS2 with record `em` added as WFDB's `nst` does it, in turn two minutes with and two without. Left: all "
             "of each record by EC57, what could not be read left out (so its beats count as missed). Right: the beats "
@@ -249,7 +249,8 @@ _EC57_FIGURES: Final = {
 _EC57_SHORT: Final = {"QRS Se": "qrs_se", "VEB Se": "veb_se", "VEB +P": "veb_p"}
 
 
-def _ec57_table(columns: dict[str, Result], *, average: bool) -> str:
+def ec57_table(columns: dict[str, Result], *, average: bool) -> str:
+    """Return EC57's figures as a table, percent: by title what `ecgkan.studies.stress.told` made of a comparison."""
     rows = []
     for title, key in _EC57_FIGURES.items():
         row = [title]
@@ -394,7 +395,7 @@ def _card_ec57(model: str, stress: Path) -> str:
     document = json.loads(stress.read_text())
     if model not in document:
         return ""
-    return "Behind our own detector, by EC57 on DS2 (command: `ecgkan patients stress`):\n\n" + _ec57_table(
+    return "Behind our own detector, by EC57 on DS2 (command: `ecgkan patients stress`):\n\n" + ec57_table(
         {MODEL_TITLES[model]: document[model]["ds2"]}, average=True
     )
 
