@@ -43,7 +43,7 @@ reproduce: setup
 	$(BIN)/ecgkan data verify mitdb
 	$(BIN)/ecgkan evaluate cnn_mlp cnn_kan --out evaluation --overwrite
 	$(BIN)/ecgkan evaluate patient_mlp patient_kan --out evaluation/new-patients --overwrite
-	$(BIN)/ecgkan compare --report docs/results.md
+	$(BIN)/ecgkan compare --by-record --cards checkpoints --report docs/results.md
 	$(BIN)/ecgkan compare --protocol inter-patient --report docs/kan-vs-mlp.md
 	$(BIN)/ecgkan patients stress
 	$(BIN)/ecgkan patients report

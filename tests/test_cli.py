@@ -51,6 +51,7 @@ def test_every_command_has_an_example() -> None:
         (["evaluate", "{tmp}/nothing.pth", "--out", "{tmp}/out"], 1, "no checkpoint"),
         (["evaluate", "cnn_mlp", "--protocol", "other", "--out", "{tmp}/out"], 2, "random-split"),
         (["compare", "--protocol", "inter-patient", "--ship", "{tmp}"], 2, "random-split alone"),
+        (["compare", "--protocol", "inter-patient", "--by-record"], 2, "random-split alone"),
         (
             ["train", "--model", "cnn_mlp", "--fold", "0", "--out", "{tmp}/run"],
             1,

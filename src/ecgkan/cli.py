@@ -368,6 +368,17 @@ def compare(
         Path | None,
         typer.Option("--ship", help="Copy the chosen seed of each head to this folder, with its card (random-split)."),
     ] = None,
+    by_record: Annotated[
+        bool,
+        typer.Option(
+            "--by-record",
+            help="Judge the shipped models record by record, by EC57 behind our own detector and on test beats; "
+            "minutes (random-split).",
+        ),
+    ] = False,
+    cards: Annotated[
+        Path | None, typer.Option("--cards", help="Write the model cards anew from the results (random-split).")
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write the results page (Markdown) here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures over seeds as JSON.")] = False,
     data_dir: DataDir = None,
@@ -375,9 +386,11 @@ def compare(
     """Compare the MLP and the KAN head over seeds: on known patients, or on new ones arm by arm.
 
     Examples: `ecgkan compare`, `ecgkan compare --train --ship checkpoints --report docs/results.md`,
+    `ecgkan compare --by-record --cards checkpoints --report docs/results.md`,
     `ecgkan compare --protocol inter-patient --train --report docs/kan-vs-mlp.md`
 
-    Interrupted, the same command goes on; what has a result is neither trained nor scored again.
+    Interrupted, the same command goes on; what has a result is neither trained nor scored again. --by-record judges the
+    shipped weights anew each time.
     """
     from rich.console import Console
 
@@ -396,8 +409,8 @@ def compare(
         log=log or Path("docs") / ("ds2-scorings.jsonl" if new_patients else "test-scorings.jsonl"),
     )
     if new_patients:
-        if ship is not None:
-            raise typer.BadParameter("ships the models of random-split alone", param_hint="--ship")
+        if ship is not None or by_record or cards is not None:
+            raise typer.BadParameter("go with random-split alone", param_hint="--ship, --by-record, --cards")
         with _status() as announce:
             summary = run_head_comparison(folders, data_dir, train=train, jobs=jobs, report=report, announce=announce)
         if as_json:
@@ -406,11 +419,21 @@ def compare(
             print_head_comparison(_wide_console(), summary)
         return
     with _status() as announce:
-        summary = run_comparison(folders, data_dir, train=train, jobs=jobs, ship=ship, report=report, announce=announce)
+        summary = run_comparison(
+            folders,
+            data_dir,
+            train=train,
+            jobs=jobs,
+            ship=ship,
+            by_record=by_record,
+            cards=cards,
+            report=report,
+            announce=announce,
+        )
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
-        print_comparison(Console(markup=False, highlight=False), summary)
+        print_comparison(_wide_console() if by_record else Console(markup=False, highlight=False), summary)
 
 
 @app.command()
@@ -425,6 +448,14 @@ def classify(
     ],
     model: ModelFile = "patient_kan",
     lead: LeadName = None,
+    second_lead: Annotated[
+        str,
+        typer.Option(
+            "--second-lead",
+            help="Lead that models for new patients look at beside it: by name, none, or auto: another ECG lead, unless "
+            "--lead is given.",
+        ),
+    ] = "auto",
     annotator: PeaksFrom = None,
     fs: SamplingRate = None,
     units: SignalUnits = None,
@@ -461,6 +492,7 @@ def classify(
         options = ClassifyOptions(
             model=model,
             lead=lead,
+            second_lead=None if second_lead.lower() == "none" else second_lead,
             annotator=annotator,
             fs=fs,
             units=units,

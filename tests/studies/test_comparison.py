@@ -9,7 +9,7 @@ import yaml
 
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, BeatSplit
 from ecgkan.errors import DataError, DataNotFoundError
-from ecgkan.models.checkpoint import load_checkpoint
+from ecgkan.models.checkpoint import Checkpoint, load_checkpoint
 from ecgkan.studies import comparison, random_split
 from ecgkan.studies.comparison import run_comparison, summarize
 from ecgkan.studies.random_split import Run, StudyFolders, over_seeds, planned_runs, score_missing, select_shipped
@@ -119,6 +119,26 @@ def test_from_runs_to_cards_and_page(folders: StudyFolders, tmp_path: Path) -> N
     assert SHARED_PATIENTS_NOTE in text
     assert f"{len(scored)} so far" in text
     assert "published, other hardware" in text
+
+
+def test_what_is_shipped_is_judged_before_its_cards_are_written(
+    folders: StudyFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = {}
+
+    def judge(checkpoints: dict[str, Checkpoint], *_: object, **__: object) -> dict[str, object]:
+        judged.update({model: checkpoint.path for model, checkpoint in checkpoints.items()})
+        return {"models": {}}
+
+    monkeypatch.setattr(comparison, "judge_by_record", judge)
+    ship, cards = tmp_path / "checkpoints", tmp_path / "cards"
+    summary = run_comparison(folders, None, ship=ship, by_record=True, cards=cards, announce=say_nothing)
+    assert judged == {model: ship / f"{model}.pth" for model in ("cnn_mlp", "cnn_kan")}
+    assert json.loads((folders.results / "by-record.json").read_text()) == summary["by_record"] == {"models": {}}
+    for model in judged:
+        card = (cards / f"{model}.md").read_text()
+        assert card == (ship / f"{model}.md").read_text()
+        assert "Not measured yet for the shipped weights: `ecgkan compare --by-record`" in card
 
 
 def test_a_second_call_scores_nothing_anew(folders: StudyFolders, split: BeatSplit) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ecgkan.data.ds2 import load_test_beats
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE, load_split
 from ecgkan.errors import DataNotFoundError
+from ecgkan.evaluation.ec57.export import write_whole
 from ecgkan.evaluation.evaluate import MODEL_TITLES, evaluate_checkpoint
 from ecgkan.evaluation.report import to_document
 from ecgkan.evaluation.scoring_log import append_scorings
 from ecgkan.models.checkpoint import MODELS, load_checkpoint
 from ecgkan.studies import heads
+from ecgkan.studies.by_record import RECORD_SETS, TRAINING_PATIENTS, by_record_file, judge_by_record, read_by_record
 from ecgkan.studies.head_contrasts import study_summary
 from ecgkan.studies.heads_page import write_heads_page
 from ecgkan.studies.model_card import model_card
@@ -32,6 +34,7 @@ from ecgkan.training.fit import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def run_comparison(
@@ -41,6 +44,8 @@ def run_comparison(
     train: bool = False,
     jobs: int = 2,
     ship: Path | None = None,
+    by_record: bool = False,
+    cards: Path | None = None,
     report: Path | None = None,
     announce: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -56,6 +61,10 @@ def run_comparison(
         Train what is missing, so many at a time.
     ship : Path, optional
         Copy the chosen checkpoints there, each with its model card, and score them.
+    by_record : bool
+        Judge the shipped models record by record, behind our own detector and on test beats; minutes.
+    cards : Path, optional
+        Write the model cards there, from results that lie there already.
     report : Path, optional
         Write the results page there.
     announce : callable
@@ -64,7 +73,8 @@ def run_comparison(
     Returns
     -------
     dict
-        `{"recipe/model": {figure: {"mean", "sd", "n"}}}` and the protocol's note.
+        `groups`: `{"recipe/model": {figure: {"mean", "sd", "n"}}}`; the protocol's note; and where `by_record` was
+        asked for, what `ecgkan.studies.by_record.judge_by_record` found.
     """
     if train:
         train_missing(folders, data_dir, jobs=jobs, announce=announce)
@@ -75,9 +85,12 @@ def run_comparison(
         score_missing(folders, load_split("random-split", data_dir), announce=announce)
     if ship is not None:
         ship_models(folders, data_dir, ship, announce=announce)
+    judged = {"by_record": judge_shipped(folders, data_dir, ship, announce=announce)} if by_record else {}
+    for folder in dict.fromkeys(folder for folder in (ship, cards) if folder is not None):
+        write_cards(folders, folder)
     if report is not None:
         write_results_page(folders, _shipped_document(folders), report)
-    return summarize(folders)
+    return summarize(folders) | judged
 
 
 def run_head_comparison(
@@ -119,7 +132,7 @@ def run_head_comparison(
 def ship_models(
     folders: StudyFolders, data_dir: Path | None, destination: Path, *, announce: Callable[[str], None]
 ) -> None:
-    """Copy the chosen checkpoints, score them once more with intervals and latency, and write their cards."""
+    """Copy the chosen checkpoints, and score them once more with intervals and latency."""
     destination.mkdir(parents=True, exist_ok=True)
     split = load_split("random-split", data_dir)
     evaluations = []
@@ -133,16 +146,41 @@ def ship_models(
     append_scorings(folders.log, evaluations)
     document = to_document(evaluations)
     write_json(folders.results / "shipped.json", document)
-    write_cards(folders, destination)
+
+
+def judge_shipped(
+    folders: StudyFolders, data_dir: Path | None, shipped_to: Path | None, *, announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Judge the shipped models record by record and keep the figures among the results.
+
+    Parameters
+    ----------
+    folders, data_dir, announce
+        As in `run_comparison`.
+    shipped_to : Path, optional
+        Folder of the shipped checkpoints; by default the package's own.
+    """
+    files = {model: model if shipped_to is None else shipped_to / f"{model}.pth" for model in MODELS}
+    announce("reading the beats")
+    judged = judge_by_record(
+        {model: load_checkpoint(file) for model, file in files.items()},
+        load_split("random-split", data_dir),
+        _shipped_document(folders),
+        data_dir=data_dir,
+        announce=announce,
+    )
+    write_json(by_record_file(folders), judged)
+    return judged
 
 
 def write_cards(folders: StudyFolders, destination: Path) -> None:
     """Write the model cards of the shipped models from their figures."""
     document, results = _shipped_document(folders), load_results(folders)
+    by_record = read_by_record(folders, document)
+    destination.mkdir(parents=True, exist_ok=True)
     for entry in document["models"]:
-        temporary = destination / f"{entry['model']}.md.part"
-        temporary.write_text(model_card(entry, document, results))
-        temporary.replace(destination / f"{entry['model']}.md")
+        card = model_card(entry, document, results, by_record.get(entry["model"]))
+        write_whole(destination / f"{entry['model']}.md", card.encode())
 
 
 def _shipped_document(folders: StudyFolders) -> dict[str, Any]:
@@ -183,7 +221,24 @@ def print_comparison(console: "Console", summary: dict[str, Any]) -> None:
         cells = [_cell(figures[name], name) for figures in summary["groups"].values()]
         table.add_row(name, *cells)
     console.print(table)
+    if "by_record" in summary:
+        console.print(_by_record_table(summary["by_record"]))
     console.print(summary["note"])
+
+
+def _by_record_table(judged: dict[str, Any]) -> "Table":
+    """Return the gross figures behind our detector."""
+    from rich.table import Table
+
+    names = ("qrs_se", "qrs_p", "veb_se", "veb_p", "veb_fpr", "sveb_se", "sveb_p", "sveb_fpr")
+    table = Table(f"EC57, gross, %: {TRAINING_PATIENTS}", box=None, pad_edge=False)
+    columns = [(model, records) for model in judged["models"] for records in RECORD_SETS]
+    for model, records in columns:
+        table.add_column(f"{MODEL_TITLES[model]}\n{records}", justify="right")
+    for name in names:
+        values = [judged["models"][model]["ec57"][records]["gross"][name] for model, records in columns]
+        table.add_row(name, *("–" if value is None else f"{value:.2f}" for value in values))
+    return table
 
 
 def print_head_comparison(console: "Console", summary: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from ecgkan.aami import CLASS_MEANINGS, CLASSES
 from ecgkan.data.protocols import SHARED_PATIENTS_NOTE
 from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.tables import markdown_table
+from ecgkan.studies.by_record_page import card_ec57, card_failures
 from ecgkan.studies.random_split import Run, over_seeds
 from ecgkan.studies.results_page import FIGURES, OVERALL, figure_of
 
@@ -15,7 +16,12 @@ HEADS: Final = {
 }
 
 
-def model_card(entry: dict[str, Any], document: dict[str, Any], results: dict[Run, dict[str, Any]]) -> str:
+def model_card(
+    entry: dict[str, Any],
+    document: dict[str, Any],
+    results: dict[Run, dict[str, Any]],
+    by_record: dict[str, Any] | None,
+) -> str:
     """Return the card of one shipped model as Markdown with YAML front matter.
 
     Parameters
@@ -26,6 +32,8 @@ def model_card(entry: dict[str, Any], document: dict[str, Any], results: dict[Ru
         The evaluation document, for versions and the command.
     results : dict
         Results of the study's runs, for mean and standard deviation over seeds.
+    by_record : dict, optional
+        What `ecgkan.studies.by_record` measured of these weights.
     """
     model = entry["model"]
     title = MODEL_TITLES[model]
@@ -66,11 +74,16 @@ def model_card(entry: dict[str, Any], document: dict[str, Any], results: dict[Ru
             [[letter, *map(str, row)] for letter, row in zip(CLASSES, entry["confusion"]["counts"], strict=True)],
         ),
         _over_seeds(results, training["recipe"], model),
+        card_ec57(by_record),
+        card_failures(by_record),
         "## Intended use and limits",
         "- For research on heartbeat classification and for comparing classifier heads.\n"
+        "- One database: 48 records of 47 patients, 44 of 43 without pacing (201 and 202 are one person).\n"
         "- New patients, other leads, electrodes and recorders were not tested by this protocol; expect lower "
-        "figures there, most of all for S and F.\n"
-        "- Class Q is mostly paced beats of four patients, class F mostly two patients: their figures say little.\n"
+        "figures there, most of all for S and F. For new patients there are `patient_mlp` and `patient_kan`.\n"
+        "- F is close to unlearnable here: 734 of the database's 802 F beats are of records 208 and 213, so figures of "
+        "F tell how well these two are remembered. Half of all S beats, 1,382 of 2,781, are record 232's. Class Q is "
+        "nearly all paced beats of four patients.\n"
         "- One window of 0.71 s: rhythm is not seen, so a premature but normally shaped beat is told by what of its "
         "neighbours the window shows.\n"
         "- The window must be centred on the R peak, as reference annotations are; detectors place it a little "

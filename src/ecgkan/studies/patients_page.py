@@ -39,6 +39,9 @@ CAVEATS: Final = (
     "In atrial fibrillation (201, 203, 219, 221, 222 among others) irregular intervals make normal beats look early.",
 )
 
+LEADS_TOLD: Final = {"ds2": "one lead", "ds2_two_leads": "two leads"}
+"""Table of a run's figures → what the model looked at."""
+
 Figure = Callable[[Result], float | None]
 
 
@@ -112,8 +115,8 @@ def patients_page(folders: PatientFolders, stress: Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _summary(results: Sequence[Result], figure: Figure, digits: int = 4) -> str:
-    values = [value for result in results if (value := figure(result["ds2"])) is not None]
+def _summary(results: Sequence[Result], figure: Figure, table: str = "ds2", digits: int = 4) -> str:
+    values = [value for result in results if table in result and (value := figure(result[table])) is not None]
     if not values:
         return "–"
     over = over_seeds(values)
@@ -121,30 +124,43 @@ def _summary(results: Sequence[Result], figure: Figure, digits: int = 4) -> str:
 
 
 def _headline_section(results: dict[str, list[Result]]) -> str:
-    models = [model for model in PATIENT_MODELS if results[model]]
+    columns = [(model, table) for table in LEADS_TOLD for model in PATIENT_MODELS if results[model]]
     rows = [
-        [name, *(_summary(results[model], figure) for model in models), f"{BARS[name]}" if name in BARS else ""]
+        [
+            name,
+            *(_summary(results[model], figure, table) for model, table in columns),
+            f"{BARS[name]}" if name in BARS else "",
+        ]
         for name, figure in FIGURES.items()
     ]
-    header = ["", *(f"{MODEL_TITLES[model]} (n = {len(results[model])})" for model in models), "bar"]
+    counts = {column: sum(column[1] in result for result in results[column[0]]) for column in columns}
+    titles = [f"{MODEL_TITLES[model]}, {LEADS_TOLD[table]} (n = {counts[model, table]})" for model, table in columns]
     return (
-        "## On DS2, reference R peaks\n\nMean ± standard deviation over seeds. As in the literature, reference beats "
-        "of class F and Q are left out of the first rows (no denominators, no false positives); a prediction of F or Q "
-        "on a remaining beat is an error. Commands: `ecgkan patients validate`, `ecgkan patients train`, `ecgkan "
-        "patients score`; one file per run in `results/patients/`.\n\n" + markdown_table(header, rows)
+        "## On DS2, reference R peaks\n\nMean ± standard deviation over seeds. One lead: the one chosen by name, as in "
+        "the literature. Two leads: the mean of the logits of both, as `ecgkan classify` does where a recording has "
+        "two; the same weights. As in the literature, reference beats of class F and Q are left out of the first rows "
+        "(no denominators, no false positives); a prediction of F or Q on a remaining beat is an error. Commands: "
+        "`ecgkan patients validate`, `ecgkan patients train`, `ecgkan patients score`; one file per run in "
+        "`results/patients/`.\n\n" + markdown_table(["", *titles, "bar"], rows)
     )
 
 
 def _literature_section(results: dict[str, list[Result]]) -> str:
     names = ("accuracy", "macro F1 (N S V)", "F1 S", "F1 V")
 
-    def ours(model: str) -> list[str]:
-        summaries = [over_seeds([float(FIGURES[name](r["ds2"]) or 0) for r in results[model]]) for name in names]
-        return [f"{100 * over.mean:.1f}" for over in summaries]
+    def ours(model: str, table: str) -> list[str]:
+        found = [result[table] for result in results[model] if table in result]
+        return [f"{100 * over_seeds([float(FIGURES[name](told) or 0) for told in found]).mean:.1f}" for name in names]
 
-    rows = [[MODEL_TITLES[model], *ours(model)] for model in PATIENT_MODELS if results[model]]
+    rows = [
+        [f"{MODEL_TITLES[model]}, {LEADS_TOLD[table]}", *ours(model, table)]
+        for table in LEADS_TOLD
+        for model in PATIENT_MODELS
+        if any(table in result for result in results[model])
+    ]
     return (
-        "### Beside published figures\n\nPercent, DS2, F and Q left out; ours are means over seeds.\n\n"
+        "### Beside published figures\n\nPercent, DS2, F and Q left out; ours are means over seeds, the published "
+        "ones are of one lead.\n\n"
         + markdown_table(["", "accuracy", "macro F1 (N S V)", "F1 S", "F1 V"], [*rows, *map(list, PUBLISHED)])
     )
 
@@ -155,22 +171,26 @@ def _validation_section(folders: PatientFolders) -> str:
         file = validation_file(folders.recipe, model)
         if file.is_file():
             columns[model] = json.loads(file.read_text())
+    told = [
+        (f"{MODEL_TITLES[model]}, {leads}", document[table])
+        for table, leads in (("held_out", "one lead"), ("held_out_two_leads", "two leads"))
+        for model, document in columns.items()
+        if table in document
+    ]
     rows = [
-        [name, *(_number(figure(document["held_out"])) for document in columns.values())]
+        [name, *(_number(figure(figures)) for _, figures in told)]
         for name, figure in FIGURES.items()
         if "232" not in name
     ]
-    rows.append(
-        [
-            "F1 S before calibration",
-            *(_number(document["held_out_uncalibrated"]["classes"]["S"]["f1"]) for document in columns.values()),
-        ]
+    fitted = "; ".join(
+        f"{MODEL_TITLES[model]}: temperature {document['calibration']['temperature']:.3f}, F1 of S before calibration "
+        f"{document['held_out_uncalibrated']['classes']['S']['f1']:.4f}"
+        for model, document in columns.items()
     )
-    rows.append(["temperature", *(f"{document['calibration']['temperature']:.3f}" for document in columns.values())])
     return (
         "## Inside DS1, by which everything was chosen\n\nFour folds of whole records, one seed; the calibration is "
         "fitted on these held-out beats, so its own figures are slightly flattered. Command: `ecgkan patients "
-        "validate`.\n\n" + markdown_table(["", *(MODEL_TITLES[model] for model in columns)], rows)
+        f"validate`. By one lead, {fitted}.\n\n" + markdown_table(["", *(title for title, _ in told)], rows)
     )
 
 
@@ -179,13 +199,20 @@ def _records_section(results: dict[str, list[Result]]) -> str:
     shipped = {model: _shipped(results, model) for model in PATIENT_MODELS if results[model]}
     if not shipped:
         return "## By record\n\nNothing is scored yet."
+    tables = [table for table in LEADS_TOLD if all(table in result for result in shipped.values())]
     for record in next(iter(shipped.values()))["ds2"]["confusion_by_record"]:
         row = [record]
-        for result in shipped.values():
-            counts = result["ds2"]["confusion_by_record"][record]
-            row += [_found(counts, 1), _found(counts, 2)]
+        for table in tables:
+            for result in shipped.values():
+                counts = result[table]["confusion_by_record"][record]
+                row += [_found(counts, 1), _found(counts, 2)]
         rows.append(row)
-    header = [f"{MODEL_TITLES[model]} {letter}" for model in shipped for letter in "SV"]
+    header = [
+        f"{MODEL_TITLES[model]}, {LEADS_TOLD[table]}: {letter}"
+        for table in tables
+        for model in shipped
+        for letter in "SV"
+    ]
     return (
         f"## By record\n\nShipped weights (seed {SHIPPED_SEED}, fixed before anything was scored): beats found / "
         "reference beats, + beats of N S V wrongly called so.\n\n" + markdown_table(["record", *header], rows)
@@ -211,11 +238,13 @@ def _stress_section(stress: Path) -> str:
             "What a user gets: our detector finds the beats, noisy stretches are marked and left out, then ANSI/AAMI "
             "EC57's beat-by-beat comparison as WFDB's `bxb` and `sumstats` do it (from 5:00, window 0.15 s; "
             "[ec57.md](ec57.md)). Shipped weights. Command: `ecgkan patients stress`.",
-            _ec57_table({MODEL_TITLES[name]: told["ds2"] for name, told in document.items()}, average=True),
+            ec57_table({MODEL_TITLES[name]: told["ds2"] for name, told in document.items()}, average=True),
+            "The same where the models look at the lead chosen by name alone (`ecgkan classify --second-lead none`):",
+            ec57_table({MODEL_TITLES[name]: told["ds2_one_lead"] for name, told in document.items()}, average=True),
             "### In noise",
-            "DS2 with record `em` added as WFDB's `nst` does it, in turn two minutes with and two without. Left: all "
-            "of each record by EC57, what could not be read left out (so its beats count as missed). Right: the beats "
-            "in noisy stretches, reference R peaks, nothing left out.",
+            "DS2 with record `em` added to both leads as WFDB's `nst` does it, in turn two minutes with and two "
+            "without. Left: all of each record by EC57, what could not be read left out (so its beats count as missed). Right: the beats "
+            "in noisy stretches, reference R peaks, both leads, nothing left out.",
             *(f"{MODEL_TITLES[name]}:\n\n{_noise_table(told)}" for name, told in document.items()),
             "The noise stress records, of **training patients** 118 and 119, by EC57:",
             markdown_table(
@@ -249,7 +278,8 @@ _EC57_FIGURES: Final = {
 _EC57_SHORT: Final = {"QRS Se": "qrs_se", "VEB Se": "veb_se", "VEB +P": "veb_p"}
 
 
-def _ec57_table(columns: dict[str, Result], *, average: bool) -> str:
+def ec57_table(columns: dict[str, Result], *, average: bool) -> str:
+    """Return EC57's figures as a table, percent: by title what `ecgkan.studies.stress.told` made of a comparison."""
     rows = []
     for title, key in _EC57_FIGURES.items():
         row = [title]
@@ -299,18 +329,16 @@ _LOGGED: Final = (
 
 def _scorings_section(folders: PatientFolders) -> str:
     lines = [line for line in read_ds2_log(folders.log) if line["model"] in PATIENT_MODELS]
-    recipes = list(dict.fromkeys(line["recipe"] for line in lines))
+    kinds = list(dict.fromkeys((line["recipe"], line["model"], line.get("leads", 1)) for line in lines))
     rows = []
-    for recipe in recipes:
-        for model in PATIENT_MODELS:
-            chosen = [line for line in lines if (line["recipe"], line["model"]) == (recipe, model)]
-            if chosen:
-                figures = [over_seeds([figure(line) or 0.0 for line in chosen]) for figure in _LOGGED]
-                rows.append([recipe, MODEL_TITLES[model], str(len(chosen)), *map(str, figures)])
+    for kind in kinds:
+        chosen = [line for line in lines if (line["recipe"], line["model"], line.get("leads", 1)) == kind]
+        figures = [over_seeds([figure(line) or 0.0 for line in chosen]) for figure in _LOGGED]
+        rows.append([kind[0], MODEL_TITLES[kind[1]], str(kind[2]), str(len(chosen)), *map(str, figures)])
     return (
         "## How often DS2 was looked at\n\nEvery first scoring of weights is a line of `docs/ds2-scorings.jsonl`, with "
         "the recipe's hash and the commit; none of them chose an epoch, a threshold or a hyper-parameter.\n\n"
-        + markdown_table(["recipe", "model", "scorings", "accuracy", "macro F1 (N S V)", "F1 S", "F1 V"], rows)
+        + markdown_table(["recipe", "model", "leads", "scorings", "accuracy", "macro F1 (N S V)", "F1 S", "F1 V"], rows)
     )
 
 
@@ -367,13 +395,25 @@ def patient_card(folders: PatientFolders, model: str, stress: Path) -> str:
         "Probabilities are calibrated on records held out inside DS1.",
         "## Figures on DS2",
         "Reference R peaks, F and Q left out where it says N S V; shipped weights, and mean ± sd over "
-        f"{len(results)} seeds. Command: `ecgkan patients score`.",
+        f"{len(results)} seeds; by the lead chosen by name, and by both leads together. Command: `ecgkan patients "
+        "score`.",
         markdown_table(
-            ["figure", "shipped", "over seeds"],
-            [[name, _number(figure(shipped["ds2"])), _summary(results, figure)] for name, figure in FIGURES.items()],
+            ["figure", *(f"{what}, {leads}" for leads in LEADS_TOLD.values() for what in ("shipped", "over seeds"))],
+            [
+                [
+                    name,
+                    *(
+                        cell
+                        for table in LEADS_TOLD
+                        for cell in (_number(figure(shipped[table])), _summary(results, figure, table))
+                    ),
+                ]
+                for name, figure in FIGURES.items()
+            ],
         ),
         _card_ec57(model, stress),
         "## Where it fails, by record",
+        "Shipped weights, both leads.",
         _failures(shipped),
         "## Intended use and limits",
         "- For research on heartbeat classification, and as a first pass that a person checks.\n"
@@ -394,7 +434,7 @@ def _card_ec57(model: str, stress: Path) -> str:
     document = json.loads(stress.read_text())
     if model not in document:
         return ""
-    return "Behind our own detector, by EC57 on DS2 (command: `ecgkan patients stress`):\n\n" + _ec57_table(
+    return "Behind our own detector, by EC57 on DS2 (command: `ecgkan patients stress`):\n\n" + ec57_table(
         {MODEL_TITLES[model]: document[model]["ds2"]}, average=True
     )
 
@@ -402,7 +442,7 @@ def _card_ec57(model: str, stress: Path) -> str:
 def _failures(shipped: Result, *, most: int = 6) -> str:
     """Name the records that hold most of the missed and of the false S and V beats."""
     lines = []
-    matrices = shipped["ds2"]["confusion_by_record"]
+    matrices = shipped["ds2_two_leads"]["confusion_by_record"]
     for index, letter in ((1, "S"), (2, "V")):
         missed = {record: sum(m[index]) - m[index][index] for record, m in matrices.items()}
         false = {record: sum(m[row][index] for row in range(3) if row != index) for record, m in matrices.items()}

@@ -12,6 +12,8 @@ from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.evaluation.published import LATENCY_MARK, PUBLISHED, PublishedModel
 from ecgkan.evaluation.tables import markdown_table
 from ecgkan.models.checkpoint import MODELS
+from ecgkan.studies.by_record import read_by_record
+from ecgkan.studies.by_record_page import ec57_section, records_section
 from ecgkan.studies.random_split import SEEDS, MeanAndSd, Run, StudyFolders, load_results, over_seeds
 
 OVERALL: Final = {
@@ -36,6 +38,7 @@ def results_page(folders: StudyFolders, shipped: dict[str, Any]) -> str:
         The document `ecgkan evaluate cnn_mlp cnn_kan` wrote for the shipped models.
     """
     results = load_results(folders)
+    by_record = read_by_record(folders, shipped)
     scorings = [line for line in folders.log.read_text().splitlines() if line.strip()]
     parts = [
         "# Results",
@@ -45,6 +48,8 @@ def results_page(folders: StudyFolders, shipped: dict[str, Any]) -> str:
         _seeds_section(results),
         _heads_section(results),
         _luck_section(results),
+        ec57_section(by_record),
+        records_section(by_record),
         _scorings_section(folders, scorings),
     ]
     return "\n\n".join(parts) + "\n"
@@ -191,7 +196,8 @@ def _scorings_section(folders: StudyFolders, scorings: list[str]) -> str:
         "## How often the test set was looked at\n\n"
         f"The shipped seeds were chosen by validation macro F1 before any test beat was scored: {chosen}. "
         f"Every scoring of the test set since then is a line of `docs/test-scorings.jsonl`: {len(scorings)} so far, "
-        "one per run of the study and per logged evaluation of the shipped models. The recipe search "
+        "one per run of the study and per logged evaluation of the shipped models. `ecgkan compare --by-record` "
+        "repeats the scoring of the shipped weights, takes no others, and chooses nothing. The recipe search "
         "(docs/recipe-search.md) looked at validation data alone."
     )
 

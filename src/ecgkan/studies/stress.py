@@ -6,10 +6,10 @@ that of the published stress records within 1 % (tests/studies/test_stress.py).
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,18 +125,58 @@ def ec57_in_the_loop(
     tuple of Comparison and float
         The comparison, and the share of the beats found that are left out as unreadable.
     """
-    found = left_out = 0
     with tempfile.TemporaryDirectory() as folder:
-        for record in records:
-            recording = read(record) if read is not None else read_recording(database / record)
-            annotations = classify(recording, model, second_lead=second_lead)
-            annotations.to_wfdb(Path(folder))
-            found += len(annotations.samples) + len(annotations.left_out)
-            left_out += len(annotations.left_out)
+        found = annotate(model, database, records, Path(folder), read=read, second_lead=second_lead)
         comparison = compare_folders(
             AnnotatorFiles(database, "atr"), AnnotatorFiles(Path(folder), "ecgkan"), list(records)
         )
-    return comparison, left_out / max(found, 1)
+    return comparison, share_left_out(found.values())
+
+
+class BeatsFound(NamedTuple):
+    """How many beats the detector found in a record, and how many of them are left out as unreadable."""
+
+    found: int
+    left_out: int
+
+
+def annotate(
+    model: Checkpoint,
+    database: Path,
+    records: Sequence[str],
+    folder: Path,
+    *,
+    read: Callable[[str], Recording] | None = None,
+    second_lead: str | None = "auto",
+) -> dict[str, BeatsFound]:
+    """Classify records with our own detector and write the annotation files that `ecgkan classify` writes.
+
+    Parameters
+    ----------
+    model, database, records, read, second_lead
+        As in `ec57_in_the_loop`.
+    folder : Path
+        Existing folder for the files `<record>.ecgkan`.
+
+    Returns
+    -------
+    dict
+        Record → beats found, and how many of them are left out.
+    """
+    found = {}
+    for record in records:
+        recording = read(record) if read is not None else read_recording(database / record)
+        annotations = classify(recording, model, second_lead=second_lead)
+        annotations.to_wfdb(folder)
+        left_out = len(annotations.left_out)
+        found[record] = BeatsFound(len(annotations.samples) + left_out, left_out)
+    return found
+
+
+def share_left_out(found: Iterable[BeatsFound]) -> float:
+    """Return the share of the beats found that are left out."""
+    beats = list(found)
+    return sum(record.left_out for record in beats) / max(sum(record.found for record in beats), 1)
 
 
 def reference_peaks_in_noise(
@@ -169,18 +209,18 @@ def stress(
     Returns
     -------
     dict
-        By model: `ds2` (EC57, detector in the loop, DS2, both leads), `ds2_one_lead`, `noise_stress` (the noise stress records, training patients),
-        `ds2_in_noise` by SNR: EC57 and reference R peaks.
+        By model: `ds2` (EC57, detector in the loop, DS2, both leads), `ds2_one_lead`,
+        `noise_stress` (the noise stress records, training patients), `ds2_in_noise` by SNR: EC57 and reference R peaks.
     """
     mitdb, nstdb = database_dir("mitdb", data_dir), database_dir("nstdb", data_dir)
     noise = np.nan_to_num(read_recording(nstdb / "em").signals)
     document: dict[str, Any] = {}
     for name, (model, network) in scored_models(names, log).items():
         announce(f"{name}: DS2")
-        document[name] = {"weights_sha256": model.sha256, "ds2": _told(ec57_in_the_loop(model, mitdb, DS2))}
-        document[name]["ds2_one_lead"] = _told(ec57_in_the_loop(model, mitdb, DS2, second_lead=None))
+        document[name] = {"weights_sha256": model.sha256, "ds2": told(ec57_in_the_loop(model, mitdb, DS2))}
+        document[name]["ds2_one_lead"] = told(ec57_in_the_loop(model, mitdb, DS2, second_lead=None))
         document[name]["noise_stress"] = {
-            record: _told(ec57_in_the_loop(model, nstdb, [record]), runs=False) for record in NOISE_RECORDS
+            record: told(ec57_in_the_loop(model, nstdb, [record]), runs=False) for record in NOISE_RECORDS
         }
         document[name]["ds2_in_noise"] = {}
         for snr_db in SNRS_DB:
@@ -190,21 +230,21 @@ def stress(
                 return noisy_recording(mitdb, record, noise, snr_db)
 
             document[name]["ds2_in_noise"][str(snr_db)] = {
-                "ec57": _told(ec57_in_the_loop(model, mitdb, DS2, read=read), runs=False),
+                "ec57": told(ec57_in_the_loop(model, mitdb, DS2, read=read), runs=False),
                 "reference_peaks": reference_peaks_in_noise(network, mitdb, noise, snr_db),
             }
     return document
 
 
-def _told(result: tuple[Comparison, float], *, runs: bool = True) -> dict[str, Any]:
-    """Return the figures of a comparison, of single records where there are several, as percentages."""
+def told(result: tuple[Comparison, float], *, runs: bool = True) -> dict[str, Any]:
+    """Return the figures of a comparison, and unless told otherwise their average and those of each record, percent."""
     comparison, left_out = result
     whole = comparison.to_dict()
-    told = {"left_out_percent": round(100 * left_out, 3), "gross": _percents(whole["gross"])}
+    figures = {"left_out_percent": round(100 * left_out, 3), "gross": _percents(whole["gross"])}
     if runs:
-        told["average"] = {key: _rounded(value) for key, value in whole["average_percent"].items()}
-        told["records"] = {record: _percents(figures) for record, figures in whole["records"].items()}
-    return told
+        figures["average"] = {key: _rounded(value) for key, value in whole["average_percent"].items()}
+        figures["records"] = {record: _percents(values) for record, values in whole["records"].items()}
+    return figures
 
 
 def _percents(figures: dict[str, Any]) -> dict[str, Any]:

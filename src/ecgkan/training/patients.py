@@ -177,5 +177,7 @@ def predict_context(model: PatientClassifier, table: ContextTable, *, lead: int 
 
 def predict_two_leads(model: PatientClassifier, table: ContextTable) -> NDArray[np.float32]:
     """Return the mean of the logits that a model gives both leads of all beats of a table: `[n, 5]` float32."""
-    logits: NDArray[np.float32] = (predict_context(model, table) + predict_context(model, table, lead=1)) / 2
+    logits = predict_context(model, table)
+    logits += predict_context(model, table, lead=1)
+    logits /= 2
     return logits
