@@ -452,8 +452,8 @@ def classify(
         str,
         typer.Option(
             "--second-lead",
-            help="Lead that models for new patients look at beside it: by name, none, or auto: another ECG lead, unless "
-            "--lead is given.",
+            help="Lead that models for new patients look at beside it: by name, none, or auto: another ECG lead, "
+            "unless --lead is given.",
         ),
     ] = "auto",
     annotator: PeaksFrom = None,

@@ -31,6 +31,9 @@ DEFAULT_STRESS = Path("results/patients/stress.json")
 def validate(
     recipe: RecipeFile = DEFAULT_RECIPE,
     model: Annotated[PatientModel, typer.Option("--model", help="patient_mlp or patient_kan.")] = "patient_kan",
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Write beside the calibration in use, which stays as it is.")
+    ] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -40,12 +43,13 @@ def validate(
     """
     from ecgkan.studies.patients import cross_validate, describe
 
-    document = cross_validate(recipe, model, data_dir=data_dir, announce=_say)
+    document = cross_validate(recipe, model, repeat=repeat, data_dir=data_dir, announce=_say)
     if as_json:
         typer.echo(json.dumps(document))
         return
     typer.echo(f"not calibrated: {describe(document['held_out_uncalibrated'])}")
     typer.echo(f"calibrated:     {describe(document['held_out']['headline'])}")
+    typer.echo(f"two leads:      {describe(document['held_out_two_leads']['headline'])}")
 
 
 @patients_app.command("train")

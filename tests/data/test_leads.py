@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgkan.data.leads import choose_lead, is_other_signal, unique_leads
+from ecgkan.data.leads import choose_lead, choose_second_lead, is_other_signal, unique_leads
 from ecgkan.errors import DataError
 
 
@@ -91,3 +91,37 @@ def test_the_first_of_a_name_keeps_it() -> None:
     assert unique_leads(["II", "V1", "II"]) == (
         ("II", "V1", "II (2)"), ("more than one lead is named II: lead number 2 is called 'II (2)'",)
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("leads", "second"),
+    [
+        (["MLII", "V1"], "V1"),
+        (["V5", "MLII"], "V5"),
+        (["ECG1", "ECG2"], "ECG2"),
+        (["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2"], "V1"),
+        (["II", "III", "I"], "I"),
+        (["MLII", "CM5"], "CM5"),
+        (["MLII"], None),
+        (["MLII", "RESP", "ABP"], None),
+        (["MLII", "whatever"], None),
+        (["RESP", "x"], None),
+    ],
+)
+def test_the_second_lead_is_an_ecg_lead_by_name(leads: list[str], second: str | None) -> None:
+    found = choose_second_lead("x", leads, choose_lead("x", leads))
+    assert (found and found.name) == second
+    assert found is None or leads[found.index] == second
+
+
+def test_a_second_lead_is_asked_for_or_refused() -> None:
+    leads = ["MLII", "V1", "RESP"]
+    first = choose_lead("x", leads)
+    assert choose_second_lead("x", leads, first, "resp") == (2, "RESP", "asked for")
+    assert choose_second_lead("x", leads, first, None) is None
+    assert choose_second_lead("x", leads, choose_lead("x", leads, "V1")) is None, "asked for alone"
+    assert choose_second_lead("x", leads, choose_lead("x", leads, "V1"), "MLII") == (0, "MLII", "asked for")
+    with pytest.raises(DataError, match="MLII is both the first and the second lead"):
+        choose_second_lead("x", leads, first, 0)
+    with pytest.raises(DataError, match="no lead 'V9'; it has MLII, V1, RESP"):
+        choose_second_lead("x", leads, first, "V9")

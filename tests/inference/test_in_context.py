@@ -8,9 +8,12 @@ import torch
 
 from ecgkan.data.context_table import read_context_table
 from ecgkan.data.recording import Recording, read_recording
+from ecgkan.errors import DataError
+from ecgkan.inference.annotation import BeatAnnotations
 from ecgkan.inference.classifier import classify
+from ecgkan.models.cnn_kan import ECGCNNWithKAN
 from ecgkan.models.patient import PatientKAN, PatientMLP
-from ecgkan.training.patients import predict_context
+from ecgkan.training.patients import predict_context, predict_two_leads
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +67,71 @@ def test_two_beats_are_enough(model: PatientMLP) -> None:
     assert len(classify(recording, model, rpeaks=rpeaks[:0]).samples) == 0
 
 
+def two_leads(recording: Recording, second: np.ndarray) -> Recording:
+    signals = np.column_stack([recording.signals[:, 0], second])
+    return Recording(recording.name, signals, recording.fs, ("MLII", "V1"))
+
+
+def log_odds(annotations: BeatAnnotations) -> np.ndarray:
+    logs = np.log(annotations.probabilities)
+    return logs - logs.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("chunk_s", [130.0, 10000.0])
+def test_two_leads_count_alike(model: PatientMLP, chunk_s: float) -> None:
+    recording, rpeaks = a_recording()
+    other = np.gradient(recording.signals[:, 0]) * 5
+    alone = [
+        classify(Recording("made", values[:, None], recording.fs, ("MLII",)), model, rpeaks=rpeaks)
+        for values in (recording.signals[:, 0], other)
+    ]
+    both = classify(two_leads(recording, other), model, rpeaks=rpeaks, chunk_s=chunk_s)
+    assert both.second_lead == "V1"
+    np.testing.assert_allclose(log_odds(both), (log_odds(alone[0]) + log_odds(alone[1])) / 2, atol=1e-3)
+
+
+def test_a_second_lead_that_cannot_be_read_does_not_count(model: PatientMLP) -> None:
+    recording, rpeaks = a_recording()
+    alone = classify(recording, model, rpeaks=rpeaks)
+    off = np.where(np.arange(recording.n_samples) < 200 * recording.fs, recording.signals[:, 0], 0.5)
+    noise = np.random.default_rng(1).normal(0, 1.0, recording.n_samples)
+    for name, second, atol in (
+        ("flat", np.full(recording.n_samples, 0.2), 0),
+        ("missing", np.full(recording.n_samples, np.nan), 0),
+        ("no millivolts", 1e6 * recording.signals[:, 0], 0),
+        ("noise", noise, 0),
+        ("the same lead, off in the middle", off, 1e-5),
+    ):
+        both = classify(two_leads(recording, second), model, rpeaks=rpeaks)
+        far = np.abs(alone.samples / recording.fs - 200) > 1  # the step itself is in a beat's window, half of it signal
+        np.testing.assert_allclose(both.probabilities[far], alone.probabilities[far], atol=atol, err_msg=name)
+
+
+def test_the_second_lead_is_a_matter_of_choice(model: PatientMLP) -> None:
+    recording, rpeaks = a_recording(seconds=60)
+    recording = two_leads(recording, -recording.signals[:, 0])
+    assert classify(recording, model, rpeaks=rpeaks, second_lead=None).second_lead == ""
+    assert classify(recording, model, rpeaks=rpeaks, lead="V1").second_lead == ""
+    assert classify(recording, model, rpeaks=rpeaks, lead="V1", second_lead="MLII").second_lead == "MLII"
+    single = ECGCNNWithKAN().eval()
+    assert classify(recording, single, rpeaks=rpeaks).second_lead == ""
+    with pytest.raises(DataError, match="model cnn_kan looks at one lead; leave out second_lead"):
+        classify(recording, single, rpeaks=rpeaks, second_lead="V1")
+
+
 def test_a_record_gives_what_training_saw(model: PatientMLP, mitdb_dir: Path) -> None:
     table = read_context_table(mitdb_dir, records=["114"])  # MLII is its second signal
-    annotations = classify(mitdb_dir / "114", model, annotator="atr")
+    annotations = classify(mitdb_dir / "114", model, annotator="atr", second_lead=None)
     expected = torch.from_numpy(predict_context(model, table)).softmax(dim=1).numpy()
-    assert annotations.lead == "MLII"
+    assert (annotations.lead, annotations.second_lead) == ("MLII", "")
+    np.testing.assert_allclose(annotations.probabilities, expected, atol=2e-3)
+
+
+def test_two_leads_of_a_record_give_what_was_scored(model: PatientMLP, mitdb_dir: Path) -> None:
+    table = read_context_table(mitdb_dir, records=["100"])
+    annotations = classify(mitdb_dir / "100", model, annotator="atr")
+    expected = torch.from_numpy(predict_two_leads(model, table)).softmax(dim=1).numpy()
+    assert (annotations.lead, annotations.second_lead) == ("MLII", "V5")
     np.testing.assert_allclose(annotations.probabilities, expected, atol=2e-3)
 
 

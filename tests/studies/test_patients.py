@@ -58,7 +58,7 @@ def test_the_study_from_validation_to_shipping(folders: PatientFolders, tmp_path
         train_missing(folders, announce=said.append)
     for model in ("patient_mlp", "patient_kan"):
         document = cross_validate(folders.recipe, model, announce=said.append)
-        assert document["held_out"]["headline"]["beats"] == 440
+        assert document["held_out"]["headline"]["beats"] == document["held_out_two_leads"]["headline"]["beats"] == 440
         assert document["calibration"]["class_shift"][0] == 0
         assert document["held_out"]["risk_coverage"]["coverage"][0] == 1
     assert len([line for line in said if "held out" in line]) == 2 * len(FOLDS)
@@ -71,14 +71,37 @@ def test_the_study_from_validation_to_shipping(folders: PatientFolders, tmp_path
     assert score_missing(folders, announce=said.append) == ["tiny-patient_mlp-0", "tiny-patient_kan-0"]
     assert score_missing(folders, announce=said.append) == []  # each run meets DS2 once
     log = [json.loads(line) for line in folders.log.read_text().splitlines()]
-    assert [line["model"] for line in log] == ["patient_mlp", "patient_kan"]
+    expected = [(model, leads) for model in ("patient_mlp", "patient_kan") for leads in (1, 2)]
+    assert [(line["model"], line["leads"]) for line in log] == expected
     results = load_results(folders)
     scored = results["patient_kan"][0]
-    assert scored["ds2"]["headline"] == log[1]["headline"]
+    assert scored["ds2"]["headline"] == log[2]["headline"]
+    assert scored["ds2_two_leads"]["headline"] == log[3]["headline"] != log[2]["headline"]
     assert set(scored["ds2"]["confusion_by_record"]) == {DS2[0], DS2[-1]}
     (tmp_path / "shipped").mkdir()
     shipped = ship(folders, tmp_path / "shipped")
     assert load_checkpoint(shipped[1]).sha256 == scored["weights_sha256"]
+
+
+def test_a_result_of_one_lead_is_completed_and_its_line_stays(folders: PatientFolders, tmp_path: Path) -> None:
+    for model in ("patient_mlp", "patient_kan"):
+        patient_runs.validation_file(folders.recipe, model).write_text(
+            json.dumps({"calibration": {"temperature": 1.0, "class_shift": [0, 0, 0, 0, 0]}, "recipe": TINY.to_dict()})
+        )
+    train_here(folders)
+    git(tmp_path, "add", "results")
+    git(tmp_path, "commit", "-q", "-m", "freeze")
+    score_missing(folders, announce=lambda _: None)
+    file = folders.result("patient_kan", 0)
+    whole, lines = json.loads(file.read_text()), folders.log.read_text()
+    file.write_text(json.dumps({key: value for key, value in whole.items() if key != "ds2_two_leads"}))
+    assert score_missing(folders, announce=lambda _: None) == ["tiny-patient_kan-0"]
+    assert json.loads(file.read_text()) == whole
+    added = folders.log.read_text().removeprefix(lines).splitlines()
+    assert [json.loads(line)["leads"] for line in added] == [2]
+    file.write_text(json.dumps({"weights_sha256": "0" * 64, "ds2": whole["ds2"]}))
+    with pytest.raises(DataError, match="tells of weights 000000000000"):
+        score_missing(folders, announce=lambda _: None)
 
 
 def test_weights_of_another_recipe_are_not_scored(folders: PatientFolders, tmp_path: Path) -> None:

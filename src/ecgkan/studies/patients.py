@@ -80,11 +80,22 @@ def cross_validate(
     recipe: Path,
     model: str,
     *,
+    repeat: bool = False,
     data_dir: Path | None = None,
     seed: int = 0,
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Cross-validate a recipe record-wise inside DS1, fit the calibration on the held-out beats, and note both.
+
+    Parameters
+    ----------
+    recipe : Path
+        The recipe's file.
+    model : str
+        `patient_mlp` or `patient_kan`.
+    repeat : bool
+        Note it as a repetition: the calibration that finished models carry stays as it is. Another machine rounds
+        otherwise, so that a repetition differs in the third digit.
 
     Returns
     -------
@@ -113,7 +124,7 @@ def cross_validate(
         "held_out": figures_of(table, logits + shift, calibration.temperature),
         "held_out_two_leads": figures_of(table, both + shift, calibration.temperature),
     }
-    write_json(validation_file(recipe, model), document)
+    write_json(validation_file(recipe, model, repeated=repeat), document)
     return document
 
 

@@ -39,9 +39,9 @@ class TrainedPatientModel:
     calibration: Calibration | None
 
 
-def validation_file(recipe: Path, name: str) -> Path:
-    """Return the file of a recipe's cross-validation for one model, beside the recipe."""
-    return recipe.with_name(f"{recipe.stem}-{name}-validation.json")
+def validation_file(recipe: Path, name: str, *, repeated: bool = False) -> Path:
+    """Return the file of a recipe's cross-validation for one model, beside the recipe; or of a repetition of it."""
+    return recipe.with_name(f"{recipe.stem}-{name}-validation{'-repeated' if repeated else ''}.json")
 
 
 def read_calibration(recipe: Path, name: str) -> Calibration | None:
