@@ -103,7 +103,7 @@ def test_a_second_lead_that_cannot_be_read_does_not_count(model: PatientMLP) -> 
         ("the same lead, off in the middle", off, 1e-5),
     ):
         both = classify(two_leads(recording, second), model, rpeaks=rpeaks)
-        far = np.abs(alone.samples / recording.fs - 200) > 1  # the step itself is in a beat's window, half of it signal
+        far = np.abs(alone.samples / recording.fs - 200) > 2  # the step reaches a little further
         np.testing.assert_allclose(both.probabilities[far], alone.probabilities[far], atol=atol, err_msg=name)
 
 
