@@ -672,14 +672,14 @@ def _explain_model(
     as_json: bool,
 ) -> None:
     from ecgkan.inference.console import make_console
-    from ecgkan.models.checkpoint import MODELS
+    from ecgkan.models.checkpoint import ALL_MODELS
     from ecgkan.studies.kan_edges.folder import explain_model
     from ecgkan.studies.kan_edges.page import print_study
 
-    if source not in MODELS and Path(source).suffix not in (".pth", ".pt"):
+    if source not in ALL_MODELS and Path(source).suffix not in (".pth", ".pt"):
         raise typer.BadParameter(
             f"missing: of the recording {source} one beat is explained; give its time, or name a model "
-            f"({', '.join(MODELS)}, or a checkpoint file .pth) instead",
+            f"({', '.join(ALL_MODELS)}, or a checkpoint file .pth) instead",
             param_hint="--beat",
         )
     with _status() as announce:
