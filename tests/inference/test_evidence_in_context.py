@@ -102,7 +102,7 @@ def test_parts_add_up_to_the_change_of_the_margin(name, explained):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_both_margins_are_the_models(name, annotations):
-    """The baseline is the average beat in a regular rhythm, and the class shift is part of every logit."""
+    """The baseline is the average beat in the usual rhythm, and the class shift is part of every logit."""
     beat = context_of_beat(embedded_recording(), annotations[name], 60)
     checkpoint, seen = load_checkpoint(name), see_in_context(beat)
     evidence = explain_beat(checkpoint, beat)
@@ -224,7 +224,7 @@ def test_the_command(record, tmp_path):
     text = run("explain", record, "--beat", 12.4, "--out", tmp_path / "b.png")
     assert "Record r1, beat at 12.50 s, lead II" in text
     assert "patient KAN: N rather than" in text
-    assert "for the patient's average beat in a regular rhythm" in text
+    assert "for the patient's average beat in the usual rhythm" in text
     assert "rhythm and neighbours" in text
     assert any(name in text for name in CONTEXT_FEATURES)
     assert "-0.00" not in text

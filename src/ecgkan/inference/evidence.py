@@ -1,8 +1,8 @@
 """Evidence: which samples of a beat, which features, and which learned edge functions moved a model's decision.
 
 What is explained is a margin: the logit of one class minus the logit of its strongest rival, at a beat, compared with
-the same margin for a baseline (`ecgkan.inference.seen_beat`): a flat line, or the patient's average beat in a regular
-rhythm, if the model sees that. docs/evidence.md says how, and what it does not say.
+the same margin for a baseline (`ecgkan.inference.seen_beat`): a flat line, or the patient's average beat in the
+usual rhythm, if the model sees that. docs/evidence.md says how, and what it does not say.
 """
 
 import copy
@@ -128,7 +128,7 @@ class Evidence:
     margin, baseline_margin : float
         Logit of `target` minus logit of `rival`, for the beat and for the baseline.
     baseline : str
-        What the beat is compared with: "a flat line", or "the patient's average beat in a regular rhythm".
+        What the beat is compared with: "a flat line", or "the patient's average beat in the usual rhythm".
     window : ndarray
         `[n]` float64, mV: the beat as it was handed in, 256 samples, or 112 for a model for new patients.
     average : ndarray or None
@@ -260,7 +260,7 @@ def explain_beat(
     Evidence
         Samples, and the context where there is one: integrated gradients over 256 steps (Sundararajan, Taly and Yan
         2017) from the baseline; they add up to the change of the margin within about 1 %. The baseline is a flat line,
-        which a window of zeros after the z-score is, or the patient's average beat in a regular rhythm. Features and
+        which a window of zeros after the z-score is, or the patient's average beat in the usual rhythm. Features and
         hidden units: likewise between their values for the baseline and the beat, in float64.
 
     Raises

@@ -33,7 +33,7 @@ def evidence_figure(evidence: Evidence) -> "Figure":
     figure.text(0.055, 1 - 0.56 / height, _subtitle(evidence), fontsize=8.5, color=GREY, va="center")
     top, bottom = 1 - 0.85 / height, 1 - 4.05 / height
     # Features that have names need room for them.
-    beat_right, features_left = (0.64, 0.72) if evidence.average is None else (0.6, 0.77)
+    beat_right, features_left = (0.64, 0.72) if evidence.average is None else (0.58, 0.78)
     upper = figure.add_gridspec(
         2, 1, height_ratios=(2.1, 1), hspace=0.08, left=0.055, right=beat_right, top=top, bottom=bottom
     )

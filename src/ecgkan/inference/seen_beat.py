@@ -1,8 +1,8 @@
 """A beat as a model sees it, and the beat it is compared with when the decision is explained.
 
 A model of single beats sees a z-scored window; it is compared with a flat line. A model for new patients sees a beat
-beside the patient's average beat, in its rhythm; it is compared with that average beat in a regular rhythm, which is
-what this patient's beats usually are.
+beside the patient's average beat, in its rhythm; it is compared with that average beat in the rhythm that this patient
+usually has. (A perfectly regular one would not do: no heart beats like that, and the model has never seen it.)
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, normalize_windows
 from ecgkan.data.blocks import read_blocks
 from ecgkan.data.context import (
+    AVERAGED_BEATS,
     CONTEXT_FEATURES,
     GROUP_BEATS,
     SHAPE_BEFORE,
@@ -35,12 +36,7 @@ if TYPE_CHECKING:
     from ecgkan.inference.annotation import BeatAnnotations
 
 FLAT_LINE: Final = "a flat line"
-USUAL_BEAT: Final = "the patient's average beat in a regular rhythm"
-
-_REGULAR_BEATS: Final = 128
-"""So many equal beats in a row are a regular rhythm to every feature."""
-
-_USUAL_RR_BEATS: Final = 40
+USUAL_BEAT: Final = "the patient's average beat in the usual rhythm"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +50,7 @@ class BeatInContext:
     rhythm : ndarray
         `[features]`, the columns `ecgkan.data.context.CONTEXT_FEATURES`.
     usual_rhythm : ndarray
-        `[features]`, the same columns for the average beat among its likes in a regular rhythm.
+        `[features]`, their usual values: medians over the beats that the average beat looks back on.
     """
 
     shape: NDArray[np.floating]
@@ -170,12 +166,14 @@ def context_of_beat(source: "SignalSource", annotations: "BeatAnnotations", beat
     n = min(index + GROUP_BEATS + 1, len(rpeaks))
     shapes = _cut_shapes(source, source.lead_index(annotations.lead), rpeaks[:n])
     rr_s, usable = rr_s[:n], usable[:n]
-    average = average_beats(shapes, rr_s, usable)[index]
+    rhythm = beat_context(shapes, rr_s, usable).rhythm
+    # Without a past, as many beats as the first average is made of.
+    past = slice(max(index + 1 - AVERAGED_BEATS, 0), max(index + 1, GROUP_BEATS))
     return BeatInContext(
         shape=shapes[index],
-        average=average,
-        rhythm=beat_context(shapes, rr_s, usable).rhythm[index],
-        usual_rhythm=_usual_rhythm(average, rr_s[max(index - _USUAL_RR_BEATS, 0) : index + 1]),
+        average=average_beats(shapes, rr_s, usable)[index],
+        rhythm=rhythm[index],
+        usual_rhythm=np.median(rhythm[past][usable[past]], axis=0),
     )
 
 
@@ -188,15 +186,6 @@ def _cut_shapes(source: "SignalSource", column: int, rpeaks: NDArray[np.int64]) 
         if stop == len(rpeaks):
             break
     return np.concatenate(shapes)
-
-
-def _usual_rhythm(average: NDArray[np.float32], rr_s: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Describe the average beat among its likes, all as far apart as the beats before usually are."""
-    known = rr_s[np.isfinite(rr_s)]
-    usual_rr_s = float(np.median(known)) if len(known) else 0.8
-    regular = beat_context(np.repeat(average[None], _REGULAR_BEATS, axis=0), np.full(_REGULAR_BEATS, usual_rr_s))
-    rhythm: NDArray[np.float32] = regular.rhythm[_REGULAR_BEATS // 2]
-    return rhythm
 
 
 def sample_times_s(fs: float, before: int, n: int) -> NDArray[np.float64]:

@@ -257,6 +257,8 @@ def _png(figure: "Figure") -> bytes:
 
     drawn, stream = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    # Median cut would give a colour of few pixels, as of one thin line, to its neighbours.
+    by = Image.Quantize.MAXCOVERAGE
+    picture = Image.open(drawn).convert("RGB").quantize(128, by, dither=Image.Dither.NONE)
     picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
