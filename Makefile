@@ -48,6 +48,7 @@ reproduce: setup
 	$(BIN)/ecgkan patients stress
 	$(BIN)/ecgkan patients report
 	$(BIN)/ecgkan explain cnn_kan --out edges --refine 10 --report docs/kan-edges.md --overwrite
+	$(BIN)/ecgkan explain patient_kan --out edges/patient --refine 10 --report docs/patient-kan-edges.md --overwrite
 
 # From nothing but the databases: trains 16 + 10 + 60 runs, about a day on two cores; resumable.
 reproduce-full: setup

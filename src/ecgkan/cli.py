@@ -600,8 +600,8 @@ def explain(
         str,
         typer.Argument(
             metavar="RECORD|MODEL",
-            help="A recording in any format that classify reads, with --beat; or a model with a KAN head: cnn_kan, or "
-            "a checkpoint file (.pth).",
+            help="A recording in any format that classify reads, with --beat; or a model with a KAN head: patient_kan, "
+            "cnn_kan, or a checkpoint file (.pth).",
             show_default=False,
         ),
     ],
@@ -612,7 +612,7 @@ def explain(
         float | None,
         typer.Option("--beat", metavar="TIME_S", help="The beat nearest to this time, seconds from the start."),
     ] = None,
-    model: ModelFile = "cnn_kan",
+    model: ModelFile = "patient_kan",
     target: Annotated[
         str | None, typer.Option("--class", metavar="N|S|V|F|Q", help="Explain this class; else the model's own.")
     ] = None,
@@ -642,15 +642,17 @@ def explain(
 ) -> None:
     """Explain a beat: which samples, features and learned functions moved the decision. Or explain a KAN head.
 
-    A model with a KAN head is explained as a whole, on validation beats: the learned functions of its strongest edges,
+    A model with a KAN head is explained as a whole, on validation beats, or on beats of the patients that trained it if
+    it is one for new patients: what its named inputs are worth, the learned functions of its strongest edges,
     accuracy as edges are pruned, formulas for the edges that matter, and its splines on a finer grid.
 
     Examples: `ecgkan explain mitdb/208 --beat 31.5 --annotator atr --out beat.png`,
-    `ecgkan explain cnn_kan --out edges`,
+    `ecgkan explain mitdb/208 --beat 31.5 --model cnn_mlp --out beat.png`,
+    `ecgkan explain patient_kan --out edges`,
     `ecgkan explain cnn_kan --out edges --refine 10 --prune 0.3`
     """
     of_beat = {"--class": target, "--lead": lead, "--annotator": annotator, "--fs": fs, "--units": units}
-    of_beat["--model"] = None if model == "cnn_kan" else model
+    of_beat["--model"] = None if model == "patient_kan" else model
     of_model = {"--refine": refine, "--prune": prune, "--report": report, "--data-dir": data_dir}
     _refuse_options(of_beat if beat is None else of_model, "a model" if beat is None else "a beat (--beat)")
     if beat is None:
@@ -668,18 +670,20 @@ def explain(
     from ecgkan.inference.console import make_console, print_evidence
     from ecgkan.inference.evidence import explain_to_file
 
-    evidence = explain_to_file(
-        source,
-        beat,
-        out,
-        model=model,
-        target=target,
-        lead=lead,
-        annotator=annotator,
-        fs=fs,
-        units=units,
-        overwrite=overwrite,
-    )
+    with _share_done(Path(source).name) as progress:
+        evidence = explain_to_file(
+            source,
+            beat,
+            out,
+            model=model,
+            target=target,
+            lead=lead,
+            annotator=annotator,
+            fs=fs,
+            units=units,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if as_json:
         typer.echo(json.dumps(evidence.to_dict(), allow_nan=False))
     else:
@@ -704,14 +708,14 @@ def _explain_model(
     as_json: bool,
 ) -> None:
     from ecgkan.inference.console import make_console
-    from ecgkan.models.checkpoint import MODELS
+    from ecgkan.models.checkpoint import ALL_MODELS
     from ecgkan.studies.kan_edges.folder import explain_model
     from ecgkan.studies.kan_edges.page import print_study
 
-    if source not in MODELS and Path(source).suffix not in (".pth", ".pt"):
+    if source not in ALL_MODELS and Path(source).suffix not in (".pth", ".pt"):
         raise typer.BadParameter(
             f"missing: of the recording {source} one beat is explained; give its time, or name a model "
-            f"({', '.join(MODELS)}, or a checkpoint file .pth) instead",
+            f"({', '.join(ALL_MODELS)}, or a checkpoint file .pth) instead",
             param_hint="--beat",
         )
     with _status() as announce:

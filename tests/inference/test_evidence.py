@@ -21,7 +21,8 @@ from ecgkan.data.resampling import resample
 from ecgkan.errors import CheckpointError, DataError, OutputExistsError
 from ecgkan.evaluation.plots import CLASS_COLOURS
 from ecgkan.inference.classifier import classify
-from ecgkan.inference.evidence import Evidence, evidence_figure, explain, explain_beat, explain_to_file
+from ecgkan.inference.evidence import Evidence, explain, explain_beat, explain_to_file
+from ecgkan.inference.evidence_figure import evidence_figure
 from ecgkan.models.checkpoint import Checkpoint, load_checkpoint
 
 MODELS = ("cnn_mlp", "cnn_kan")
@@ -66,7 +67,7 @@ def test_the_decision_is_the_models(name, beats, explained):
         tempered = np.exp(row / checkpoint.temperature)
         np.testing.assert_allclose(evidence.probabilities, tempered / tempered.sum(), atol=1e-5)
         assert evidence.margin == pytest.approx(row[target] - row[rival], abs=1e-4)
-        assert evidence.flat_margin == pytest.approx(flat[target] - flat[rival], abs=1e-4)
+        assert evidence.baseline_margin == pytest.approx(flat[target] - flat[rival], abs=1e-4)
         assert evidence.weights_sha256 == checkpoint.sha256
 
 
@@ -104,7 +105,7 @@ def test_the_strongest_edges_lie_on_their_functions(explained):
                 assert edge.value == layer.values[edge.output, edge.input]
                 assert edge.z == layer.z[edge.input]
                 assert edge.contribution == layer.contributions[edge.output, edge.input]
-                for z, value in ((edge.z, edge.value), (edge.flat_z, edge.flat_value)):
+                for z, value in ((edge.z, edge.value), (edge.baseline_z, edge.baseline_value)):
                     assert edge.curve_z[0] <= z <= edge.curve_z[-1]
                     assert np.interp(z, edge.curve_z, edge.curve_value) == pytest.approx(value, abs=5e-3)
     assert all(evidence.layers == () for evidence in explained["cnn_mlp"])

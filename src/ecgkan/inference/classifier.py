@@ -289,7 +289,7 @@ class _Results:
         stretches = join_stretches(self.unread)
         noisy = np.array([stretch[:2] for stretch in stretches], dtype=np.int64).reshape(-1, 2)
         inverted = is_inverted(self.inverted, lead.name)
-        rr_before_s, rr_after_s = _rr_intervals(rpeaks, source.fs, noisy if detected else noisy[:0])
+        rr_before_s, rr_after_s = rr_intervals(rpeaks, source.fs, noisy if detected else noisy[:0])
         if self.classifier.in_context:
             self._classify_in_context(rr_before_s, usable)
         elif len(self.waiting):
@@ -372,7 +372,7 @@ def _can_be_read(block: Block, readable: NDArray[np.bool_], rpeaks: NDArray[np.i
     return np.asarray(readable[local] & (total[stop] - total[start] >= MIN_PRESENT * (stop - start)))
 
 
-def _rr_intervals(
+def rr_intervals(
     rpeaks: NDArray[np.int64], fs: float, noisy: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """RR intervals `[n]` before and after each beat, seconds; NaN across stretches in which beats may be missing."""

@@ -79,14 +79,38 @@ def print_evidence(console: "Console", evidence: Evidence, figure: Path) -> None
     compared = " and ".join(f"{letter} {probability[letter]:.3f}" for letter in (evidence.target, evidence.rival))
     console.print(f"{title}: {evidence.target} rather than {evidence.rival}, probabilities {compared}")
     console.print(
-        f"The margin is {evidence.margin:+.2f} logits, {evidence.flat_margin:+.2f} for a flat line; of the difference,"
+        f"The margin is {evidence.margin:+.2f} logits, {evidence.baseline_margin:+.2f} for {evidence.baseline};"
     )
+    console.print(f"of the difference, {evidence.change:+.2f},")
     table = _plain_table("samples (s from the R peak)", "logits")
     for start_s, stop_s, weight in evidence.by_time():
-        table.add_row(f"{start_s:+.2f} to {stop_s:+.2f}", f"{weight:+.2f}")
+        table.add_row(f"{start_s:+.2f} to {stop_s:+.2f}", _signed(weight))
+    if len(evidence.context_attribution):
+        table.add_row("rhythm and neighbours", _signed(evidence.context_attribution.sum()))
     console.print(table)
+    if evidence.learned < len(evidence.features):
+        console.print()
+        console.print(_feature_table(evidence))
     console.print(f"Wrote {figure}", soft_wrap=True)
     console.print(DISCLAIMER, style="dim")
+
+
+def _feature_table(evidence: Evidence, most: int = 10) -> "Table":
+    """List the features with names that moved the decision most, and the learned ones together."""
+    table = _plain_table("features, the same difference", "usual", "this beat", "logits")
+    order = [i for i in evidence.strongest_features(len(evidence.features)).tolist() if i >= evidence.learned]
+    for i in order[:most]:
+        values = (evidence.baseline_features[i], evidence.features[i], evidence.feature_attribution[i])
+        table.add_row(evidence.feature_names[i], *map(_signed, values))
+    rest = evidence.feature_attribution[order[most:]].sum()
+    table.add_row(f"{len(order) - most} others with names", "", "", _signed(rest))
+    learned = evidence.feature_attribution[: evidence.learned].sum()
+    table.add_row(f"{evidence.learned} learned shapes", "", "", _signed(learned))
+    return table
+
+
+def _signed(value: float) -> str:
+    return f"{round(float(value), 2) + 0.0:+.2f}"  # no minus before 0.00
 
 
 def print_demo(console: "Console", result: DemoResult) -> None:

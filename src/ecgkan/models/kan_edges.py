@@ -100,10 +100,11 @@ def edge_importance(head: KANHead, features: Tensor, weights: Tensor | None = No
     return EdgeImportance(first=second[:, :, None] * shares, second=second)
 
 
-def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, *, size: int = BATCH) -> Tensor:
-    """Apply a function of many beats part by part, without gradients: `[n, ...]` → `[n, ...]`."""
+def in_batches(function: Callable[..., Tensor], *inputs: Tensor, size: int = BATCH) -> Tensor:
+    """Apply a function of many beats part by part, without gradients: each `[n, ...]` → `[n, ...]`."""
+    parts = (tuple(x[start : start + size] for x in inputs) for start in range(0, len(inputs[0]), size))
     with torch.no_grad():
-        return torch.cat([function(x[start : start + size]) for start in range(0, len(x), size)])
+        return torch.cat([function(*part) for part in parts])
 
 
 def edge_deviations(layer: KANLayer, x: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -140,7 +141,7 @@ def _basis_covariance(layer: KANLayer, x: Tensor, weights: Tensor) -> Tensor:
     mean = torch.zeros(layer.in_features, n, dtype=torch.float64, device=x.device)
     product = torch.zeros(layer.in_features, n, n, dtype=torch.float64, device=x.device)
     for start in range(0, len(x), BATCH):
-        z = layer.layer_norm(x[start : start + BATCH])
+        z = layer.normalize(x[start : start + BATCH])
         functions = torch.cat([F.silu(z)[..., None], layer.basis(z)], -1).double()  # (B, in, n)
         weighted = functions * weights[start : start + BATCH, None, None]
         mean += weighted.sum(0)
@@ -230,7 +231,7 @@ def refine_grid(layer: KANLayer, grid_size: int) -> KANLayer:
     Returns
     -------
     KANLayer
-        `spline_weight` is `[out, in, n_basis]` with more basis functions; LayerNorm and base weights are the same.
+        `spline_weight` is `[out, in, n_basis]` with more basis functions; normalization and base weights are the same.
 
     Raises
     ------
@@ -242,7 +243,11 @@ def refine_grid(layer: KANLayer, grid_size: int) -> KANLayer:
         raise ValueError(f"a grid of {old_size} intervals is refined to at least as many, got {grid_size}")
     grid = _finer_knots(layer.grid.double(), grid_size, order)  # (in, n_knots)
     refined = KANLayer(
-        layer.in_features, layer.out_features, grid_size=grid.shape[-1] - 2 * order - 1, spline_order=order
+        layer.in_features,
+        layer.out_features,
+        grid_size=grid.shape[-1] - 2 * order - 1,
+        spline_order=order,
+        normalization=layer.normalization,
     ).to(layer.spline_weight)
     points = _points_within(layer.grid.double(), order)  # (n_points, in)
     old, new = (bspline_basis(points, knots, order).movedim(1, 0) for knots in (layer.grid.double(), grid))

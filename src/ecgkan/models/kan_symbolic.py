@@ -94,10 +94,14 @@ class SymbolicFit:
         return self.c * _shape_named(self.shape).function(self.a * z + self.b) + self.d
 
     def __str__(self) -> str:
-        """Write the formula with three significant digits."""
-        argument = _sum_text(f"{_factor_text(self.a)}z", self.b)
+        """Write the formula of z with three significant digits."""
+        return self.text("z")
+
+    def text(self, variable: str) -> str:
+        """Write the formula of a variable with three significant digits."""
+        argument = _sum_text(f"{_factor_text(self.a)}{variable}", self.b)
         if self.shape == "linear":
-            return _sum_text(f"{_factor_text(self.c * self.a)}z", self.c * self.b + self.d)
+            return _sum_text(f"{_factor_text(self.c * self.a)}{variable}", self.c * self.b + self.d)
         inner = _shape_named(self.shape).template.format(u=argument)
         return _sum_text(f"{_factor_text(self.c)}{inner}", self.d)
 

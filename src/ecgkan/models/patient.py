@@ -152,6 +152,16 @@ class PatientClassifier(nn.Module):
         named = self.standardize(torch.cat([compare_shapes(shapes), rhythm], dim=1))
         return torch.cat([self.encoder(shapes), named], dim=1)
 
+    def in_own_units(self, features: Tensor) -> Tensor:
+        """Return features `[..., len(FEATURES)]` with the named ones as they were before they were standardized.
+
+        Comparisons and context are log ratios, correlations and the like; see docs/context.md. What the encoder found
+        has no unit and stays as it is.
+        """
+        learned, named = features[..., :SHAPE_FEATURES], features[..., SHAPE_FEATURES:]
+        variance, mean = cast(Tensor, self.standardize.running_var), cast(Tensor, self.standardize.running_mean)
+        return torch.cat([learned, named * (variance + self.standardize.eps).sqrt() + mean], dim=-1)
+
     def forward_head(self, features: Tensor) -> Tensor:
         """Map features `[batch, 170]` to logits `[batch, num_classes]`."""
         raise NotImplementedError

@@ -4,13 +4,15 @@ Colours are those of Okabe & Ito (2008), and every panel and curve is named in l
 """
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from ecgkan.aami import CLASSES
 from ecgkan.evaluation.plots import CLASS_COLOURS
 from ecgkan.inference.annotation import CLASS_NAMES
 from ecgkan.inference.figures import GREY, TRACE
-from ecgkan.studies.kan_edges.study import FIRST_SHOWN, SECOND_SHOWN, TOLERANCE, EdgeStudy, PruningPoint, StudiedEdge
+from ecgkan.studies.kan_edges.inputs import INPUTS_SHOWN, InputResponse, InputStudy
+from ecgkan.studies.kan_edges.study import TOLERANCE, EdgeStudy, PruningPoint, StudiedEdge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +36,7 @@ def edges_figure(study: EdgeStudy, *, title: str, note: str = "") -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    columns = SECOND_SHOWN + FIRST_SHOWN
+    second, columns = _columns(study)
     figure = Figure(figsize=(11.6, 12.2), facecolor="white")
     height = figure.get_figheight()
     _heading(figure, title, "Number: what the edge is worth for the class, logits. Dashed: the best short formula.")
@@ -49,7 +51,11 @@ def edges_figure(study: EdgeStudy, *, title: str, note: str = "") -> "Figure":
         hspace=0.36,
         wspace=0.34,
     )
-    for x, text in ((0.085, "hidden unit → logit of the class"), (0.7, "feature → hidden unit, for the class")):
+    first = (
+        "feature → hidden unit, for the class" if study.inputs is None else "named input → hidden unit, for the class"
+    )
+    for column, text in ((0, "hidden unit → logit of the class"), (second, first)):
+        x = grid[0, column].get_position(figure).x0
         figure.text(x, 1 - 0.82 / height, text, fontsize=9, weight="bold", color=TRACE, va="center")
     for row, letter in enumerate(CLASSES):
         edges = [edge for edge in study.edges if edge.letter == letter]
@@ -63,10 +69,11 @@ def edges_figure(study: EdgeStudy, *, title: str, note: str = "") -> "Figure":
                 function.set_ylabel("logits", fontsize=7.5)
                 density.set_ylabel("density", fontsize=7.5)
                 _row_label(function, letter)
-            elif column == SECOND_SHOWN:
+            elif column == second:
                 function.set_ylabel("hidden unit", fontsize=7.5, labelpad=1)
             if row == len(CLASSES) - 1:
-                density.set_xlabel("z, normalized input", fontsize=7.5, labelpad=1)
+                label = "z, normalized input" if edge.variable == "z" else "x, the input in its units"
+                density.set_xlabel(label, fontsize=7.5, labelpad=1)
     figure.text(
         0.085,
         0.36 / height,
@@ -76,6 +83,67 @@ def edges_figure(study: EdgeStudy, *, title: str, note: str = "") -> "Figure":
         va="center",
     )
     return figure
+
+
+def _columns(study: EdgeStudy) -> tuple[int, int]:
+    """Return how many edges a class has of the second layer, and of both."""
+    of_class = [edge for edge in study.edges if edge.letter == CLASSES[0]]
+    return sum(edge.layer == "kan2" for edge in of_class), len(of_class)
+
+
+def inputs_figure(inputs: InputStudy, *, title: str, note: str = "") -> "Figure":
+    """Draw how each class answers when one of its strongest inputs is moved, a row per class.
+
+    Parameters
+    ----------
+    inputs : InputStudy
+        What to draw.
+    title, note : str
+        Heading and foot.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.6, 10.2), facecolor="white")
+    height = figure.get_figheight()
+    _heading(
+        figure,
+        title,
+        "Change of the class's log odds when this input alone is moved: mean and middle half over beats of all "
+        "classes. Number: worth, logits.",
+    )
+    _foot(figure, note)
+    area = {"left": 0.085, "right": 0.985, "top": 1 - 0.92 / height, "bottom": 0.72 / height}
+    grid = figure.add_gridspec(len(CLASSES), INPUTS_SHOWN, hspace=0.42, wspace=0.3, **area)
+    for row, letter in enumerate(CLASSES):
+        responses = [response for response in inputs.responses if response.letter == letter]
+        shared: Axes | None = None
+        for column, response in enumerate(responses):
+            axes = figure.add_subplot(grid[row, column], sharey=shared)
+            shared = shared or axes
+            _draw_response(axes, response)
+            if column == 0:
+                axes.set_ylabel("log odds", fontsize=7.5)
+                _row_label(axes, letter, y=0.5)
+            if row == len(CLASSES) - 1:
+                axes.set_xlabel("the input in its units", fontsize=7.5, labelpad=1)
+    return figure
+
+
+def _draw_response(axes: "Axes", response: InputResponse) -> None:
+    colour = CLASS_COLOURS[response.letter]
+    axes.axhline(0, color="#DDDDDD", lw=0.6, zorder=0)
+    axes.fill_between(response.x, response.low, response.high, color=colour, alpha=0.22, lw=0)
+    axes.plot(response.x, response.mean, color=colour, lw=2.0)
+    _edge_title(axes, response.name, response.worth)
+    axes.margins(x=0, y=0.08)
+    _plain(axes)
+
+
+def _edge_title(axes: "Axes", name: str, worth: float) -> None:
+    """Write a name and a worth above a panel; a long name gets smaller letters, so that the two stay apart."""
+    size = 8 if len(name) <= 15 else 8 * 15 / len(name)
+    axes.set_title(name, fontsize=max(size, 5.6), loc="left", color=TRACE, pad=3)
+    axes.set_title(f"{worth:.2f}", fontsize=8, loc="right", color=TRACE, weight="bold", pad=3)
 
 
 def pruning_figure(study: EdgeStudy, *, title: str, note: str = "") -> "Figure":
@@ -122,20 +190,27 @@ def _foot(figure: "Figure", note: str) -> None:
     figure.text(0.012, 0.14 / figure.get_figheight(), note, fontsize=6.5, color=GREY, va="center")
 
 
-def _row_label(axes: "Axes", letter: str) -> None:
-    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center", "rotation": 90}
-    axes.text(-0.55, 0.36, f"{letter}  {CLASS_NAMES[letter]}", fontsize=9.5, weight="bold", color=TRACE, **place)
+def _row_label(axes: "Axes", letter: str, *, y: float = 0.36) -> None:
+    place: dict[str, Any] = {
+        "transform": axes.transAxes,
+        "ha": "center",
+        "va": "center",
+        "rotation": 90,
+        "multialignment": "center",
+    }
+    # Where there is no density below the panel, a long name takes two lines.
+    name = CLASS_NAMES[letter] if y < 0.5 else fill(CLASS_NAMES[letter], 17)
+    axes.text(-0.55, y, f"{letter}  {name}", fontsize=9.5, weight="bold", color=TRACE, **place)
 
 
 def _draw_function(axes: "Axes", edge: StudiedEdge) -> None:
     import torch
 
     axes.axhline(0, color="#DDDDDD", lw=0.6, zorder=0)
-    axes.plot(edge.curve_z, edge.curve_value, color=CLASS_COLOURS[edge.letter], lw=2.0)
-    axes.plot(edge.curve_z, edge.fit(torch.from_numpy(edge.curve_z)).numpy(), color=TRACE, lw=0.9, ls=(0, (3, 2)))
+    axes.plot(edge.curve_x, edge.curve_value, color=CLASS_COLOURS[edge.letter], lw=2.0)
+    axes.plot(edge.curve_x, edge.fit(torch.from_numpy(edge.curve_x)).numpy(), color=TRACE, lw=0.9, ls=(0, (3, 2)))
     output = edge.output_name.removeprefix("hidden ")
-    axes.set_title(f"{edge.input_name} → {output}", fontsize=8, loc="left", color=TRACE, pad=3)
-    axes.set_title(f"{edge.worth:.2f}", fontsize=8, loc="right", color=TRACE, weight="bold", pad=3)
+    _edge_title(axes, f"{edge.input_name} → {output}", edge.worth)
     axes.margins(x=0, y=0.08)
     axes.tick_params(labelbottom=False)
     _plain(axes)
@@ -159,9 +234,11 @@ def _draw_overall(axes: "Axes", points: Sequence[PruningPoint], kept: PruningPoi
         style: dict[str, Any] = {"color": colour, "linestyle": (0, (1, 1.5)), "lw": 1.0}
         _draw_line(axes, points, at_random, f"{name}, random order", **style)
     axes.axvline(100 * kept.share, color=GREY, lw=0.8, ls=":")
+    figures = f"accuracy {kept.accuracy:.4f}, macro F1 {kept.macro_f1:.4f}"
     axes.set_title(
-        f"{100 * kept.share:g} % of the edges: accuracy {kept.accuracy:.4f}, macro F1 {kept.macro_f1:.4f},\n"
-        f"within {TOLERANCE:g} of all edges (dotted line)",
+        f"{100 * kept.share:g} % of the edges: {figures},\nwithin {TOLERANCE:g} of all edges (dotted line)"
+        if kept is not points[0]
+        else f"All edges: {figures};\nwith {100 * points[1].share:g} % one of them falls by more than {TOLERANCE:g}",
         fontsize=8.5,
         loc="left",
         color=TRACE,

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from torch import Tensor
-
-from ecgkan.data.protocols import BeatSplit, load_split
 from ecgkan.errors import CheckpointError, DataError
-from ecgkan.evaluation.evaluate import BATCH_SIZE, MODEL_TITLES, PROTOCOL_NOTES
+from ecgkan.evaluation.evaluate import MODEL_TITLES
 from ecgkan.inference.writing import check_writable, refuse_existing, replacing_all
-from ecgkan.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ecgkan.models.checkpoint import PATIENT_MODELS, Checkpoint, load_checkpoint, save_checkpoint
 from ecgkan.models.kan import KANHead
-from ecgkan.models.kan_edges import in_batches, prune_edges, refine_head, strongest_edges, with_head
-from ecgkan.studies.kan_edges.figures import DPI, edges_figure, pruning_figure
-from ecgkan.studies.kan_edges.page import StudiedModel, page_text, pruning_csv, symbolic_csv
+from ecgkan.models.kan_edges import prune_edges, refine_head, strongest_edges, with_head
+from ecgkan.studies.kan_edges.beats import load_studied_beats
+from ecgkan.studies.kan_edges.figures import DPI, edges_figure, inputs_figure, pruning_figure
+from ecgkan.studies.kan_edges.page import Images, StudiedModel, page_text, pruning_csv, symbolic_csv
 from ecgkan.studies.kan_edges.study import EdgeStudy, study_edges
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE: Final = "kan-edges.md"
+
+FIGURES: Final = ("edges", "pruning", "inputs")
+"""Names of the figures; the last one is drawn where the head's inputs have names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +37,9 @@ class ExplainedModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        about = {name: getattr(self.model, name) for name in ("title", "weights_sha256", "protocol", "note")}
-        return about | {"subset": "validation"} | self.study.to_dict() | {"files": [str(file) for file in self.files]}
+        about = {name: getattr(self.model, name) for name in ("title", "weights_sha256", "protocol", "subset")}
+        about["note"] = " ".join(self.model.notes)
+        return about | self.study.to_dict() | {"files": [str(file) for file in self.files]}
 
 
 def explain_model(
@@ -52,14 +53,18 @@ def explain_model(
     overwrite: bool = False,
     announce: Callable[[str], None] = lambda _: None,
 ) -> ExplainedModel:
-    """Study the KAN head of a model on validation beats of its own protocol, and write what was found.
+    """Study the KAN head of a model on beats of its own protocol that are no test beats, and write what was found.
+
+    A model of protocol `random-split` is studied on its validation beats. Those for new patients were trained on all
+    patients that are not for testing; they are studied on beats of these training patients, and everything says so.
 
     Parameters
     ----------
     requested : str
         Name of a shipped model with a KAN head, or a checkpoint file.
     out : Path
-        Folder for `edges.png`, `pruning.png`, `pruning.csv`, `symbolic.csv`, the page, and derived models.
+        Folder for `edges.png`, `pruning.png`, `pruning.csv`, `symbolic.csv`, the page, and derived models; where the
+        head's inputs have names, `inputs.png` as well.
     refine : int, optional
         Save the model with this many spline intervals over its grid's range; the study compares it with the model as
         it is. By default the study doubles the intervals, and nothing is saved.
@@ -86,22 +91,30 @@ def explain_model(
     checkpoint = load_checkpoint(requested)
     head = kan_head_of(checkpoint)
     _check_intervals(head, refine)
-    places = _Places.of(out, checkpoint.path.stem, refine=refine, prune=prune, report=report)
+    named = checkpoint.name in PATIENT_MODELS
+    places = _Places.of(out, checkpoint.path.stem, named=named, refine=refine, prune=prune, report=report)
     refuse_existing(places.all, overwrite=overwrite)
     for folder in {path.parent for path in places.all}:
         check_writable(folder)
 
-    announce("reading beats")
-    # Weights of unknown origin, such as the published reference's, are taken for models of its protocol.
-    split = load_split("random-split" if checkpoint.protocol == "unknown" else checkpoint.protocol, data_dir)
-    announce(f"features of {len(split.validation):,} validation beats")
-    features, labels = validation_features(checkpoint, split), split.table.labels[split.validation]
-    study = study_edges(head, features, labels, grid_size=refine, announce=announce)
+    beats = load_studied_beats(checkpoint, data_dir, announce=announce)
+    study = study_edges(
+        head,
+        beats.features,
+        beats.labels,
+        grid_size=refine,
+        inputs=beats.inputs,
+        class_shift=beats.class_shift,
+        announce=announce,
+    )
     model = StudiedModel(
         title=MODEL_TITLES.get(checkpoint.name, checkpoint.name),
         weights_sha256=checkpoint.sha256,
-        protocol=split.protocol,
-        note=PROTOCOL_NOTES.get(split.protocol, ""),
+        protocol=beats.protocol,
+        subset=beats.subset,
+        beats=beats.described,
+        notes=beats.notes,
+        normalization=head.kan1.normalization,
         command=_command(requested, out, refine=refine, prune=prune, report=report),
     )
     announce("figures")
@@ -133,12 +146,6 @@ def kan_head_of(checkpoint: Checkpoint) -> KANHead:
     return head
 
 
-def validation_features(checkpoint: Checkpoint, split: BeatSplit) -> Tensor:
-    """Return the input of a model's head at the validation beats of a protocol: `[n, features]` float32."""
-    beats = torch.from_numpy(split.table.model_input(split.validation))
-    return in_batches(checkpoint.beat_model.get_features, beats, size=BATCH_SIZE)
-
-
 @dataclass(frozen=True, slots=True)
 class _Places:
     """Where what is written goes: into the folder, and beside the report."""
@@ -150,14 +157,18 @@ class _Places:
     pruned: Path
 
     @classmethod
-    def of(cls, out: Path, stem: str, *, refine: int | None, prune: float | None, report: Path | None) -> "_Places":
+    def of(
+        cls, out: Path, stem: str, *, named: bool, refine: int | None, prune: float | None, report: Path | None
+    ) -> "_Places":
         refined, pruned = out / f"{stem}-grid{refine}.pth", out / f"{stem}-pruned.pth"
-        names = ("edges.png", "pruning.png", "pruning.csv", "symbolic.csv", PAGE)
+        figures = FIGURES if named else FIGURES[:2]
+        names = (*(f"{figure}.png" for figure in figures), "pruning.csv", "symbolic.csv", PAGE)
         models = [refined] * (refine is not None) + [pruned] * (prune is not None)
         folder = (*(out / name for name in names), *models)
         if report is None:
             return cls(folder, (), (), refined, pruned)
-        images = tuple(report.parent / "images" / f"{report.stem}{ending}.png" for ending in ("", "-pruning"))
+        endings = ("" if figure == "edges" else f"-{figure}" for figure in figures)
+        images = tuple(report.parent / "images" / f"{report.stem}{ending}.png" for ending in endings)
         return cls(folder, images, (report,), refined, pruned)
 
     @property
@@ -189,9 +200,9 @@ def _write(
     *,
     overwrite: bool,
 ) -> None:
-    edges, pruning = _png(_edges_figure(study, model)), _png(_pruning_figure(study, model))
-    page = page_text(study, model, edges_image="edges.png", pruning_image="pruning.png")
-    contents = (edges, pruning, pruning_csv(study).encode(), symbolic_csv(study).encode(), page.encode())
+    figures = [_png(figure) for figure in _figures(study, model)]
+    page = page_text(study, model, Images(*(path.name for path in places.folder[: len(figures)])))
+    contents = (*figures, pruning_csv(study).encode(), symbolic_csv(study).encode(), page.encode())
     with replacing_all(places.folder, overwrite=overwrite) as temporary:
         for path, content in zip(temporary, contents, strict=False):
             path.write_bytes(content)
@@ -201,12 +212,11 @@ def _write(
     if not places.report:
         return
     with replacing_all(places.images, overwrite=overwrite) as temporary:
-        for path, content in zip(temporary, (edges, pruning), strict=True):
+        for path, content in zip(temporary, figures, strict=True):
             path.write_bytes(content)
-    links = [f"images/{path.name}" for path in places.images]
+    links = Images(*(f"images/{path.name}" for path in places.images))
     with replacing_all(places.report, overwrite=overwrite) as temporary:
-        text = page_text(study, model, edges_image=links[0], pruning_image=links[1])
-        temporary[0].write_text(text, encoding="utf-8")
+        temporary[0].write_text(page_text(study, model, links), encoding="utf-8")
 
 
 def _save_derived(path: Path, checkpoint: Checkpoint, head: KANHead, how: Mapping[str, Any]) -> None:
@@ -227,15 +237,18 @@ def _save_derived(path: Path, checkpoint: Checkpoint, head: KANHead, how: Mappin
     )
 
 
-def _edges_figure(study: EdgeStudy, model: StudiedModel) -> "Figure":
-    title = f"{model.title}: the strongest edges for each class, {study.beats:,} validation beats"
-    return edges_figure(study, title=title, note=model.note)
-
-
-def _pruning_figure(study: EdgeStudy, model: StudiedModel) -> "Figure":
+def _figures(study: EdgeStudy, model: StudiedModel) -> "list[Figure]":
+    """Draw the figures, in the order of `FIGURES`."""
     n_edges = study.pruning[0].edges
-    title = f"{model.title}: how many of its {n_edges:,} edges it needs, {study.beats:,} validation beats"
-    return pruning_figure(study, title=title, note=model.note)
+    title, beats, note = model.title, model.beats, "\n".join(model.notes)
+    drawn = [
+        edges_figure(study, title=f"{title}: the strongest edges for each class, {beats}", note=note),
+        pruning_figure(study, title=f"{title}: how many of its {n_edges:,} edges it needs, {beats}", note=note),
+    ]
+    if study.inputs is not None:
+        heading = f"{title}: the inputs worth most for each class, {beats}"
+        drawn.append(inputs_figure(study.inputs, title=heading, note=note))
+    return drawn
 
 
 def _png(figure: "Figure") -> bytes:
@@ -244,6 +257,8 @@ def _png(figure: "Figure") -> bytes:
 
     drawn, stream = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    # Median cut would give a colour of few pixels, as of one thin line, to its neighbours.
+    by = Image.Quantize.MAXCOVERAGE
+    picture = Image.open(drawn).convert("RGB").quantize(128, by, dither=Image.Dither.NONE)
     picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()

@@ -1,6 +1,6 @@
 """What the edges of a trained KAN head say, how many of them are needed, and what a finer grid changes.
 
-Everything is measured on validation beats: test beats choose nothing, and here edges are chosen.
+Everything is measured on beats that are no test beats: those choose nothing, and here edges are chosen.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ from ecgkan.models.kan_edges import (
     strongest_edges,
 )
 from ecgkan.models.kan_symbolic import SymbolicFit, fit_symbolic, quantile_points
+from ecgkan.studies.kan_edges.inputs import InputNames, InputStudy, study_inputs
 
 SHARES: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 """Shares of the edges that are kept, most first."""
@@ -35,8 +36,22 @@ SHARES: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 
 TOLERANCE: Final = 0.005
 """How far accuracy and macro F1 may fall below those of all edges at the point that is marked."""
 
-SECOND_SHOWN, FIRST_SHOWN = 4, 2
-"""Edges shown per class: into its logit, and into hidden units."""
+
+class Shown(NamedTuple):
+    """How many edges are shown per class: into its logit, and into hidden units."""
+
+    second: int
+    first: int
+
+
+UNNAMED_SHOWN: Final = Shown(second=4, first=2)
+"""Of a head whose inputs have no names."""
+
+NAMED_SHOWN: Final = Shown(second=2, first=4)
+"""Of a head whose inputs have names: what is said of them can be read."""
+
+RARE_BEATS: Final = 100
+"""A class with fewer beats counts less than the others: a handful of beats would decide as much as thousands do."""
 
 GOOD_FIT: Final = 0.98
 """R² from which a formula is said to fit."""
@@ -63,12 +78,16 @@ class StudiedEdge:
         What the edge is worth for the class, logits; see `ecgkan.models.kan_edges.edge_importance`.
     curve_z, curve_value : ndarray
         `[161]` float64: the learned function, where 99.8 % of the beats lie.
+    curve_x : ndarray
+        `[161]` float64: the same points in the input's own units, where it has any, else z.
+    variable : str
+        "x" where the input has its own units, else "z": what the formulas are of.
     bin_edges : ndarray
-        `[41]` float64, over the same range.
+        `[41]` float64, over the range of `curve_x`.
     density_class, density_others : ndarray
-        `[40]` float64: density of z over the beats of the class, and over the others.
+        `[40]` float64: density over the beats of the class, and over the others.
     fit : SymbolicFit
-        The formula with the best penalized R².
+        The formula of `variable` with the best penalized R².
     runner_up : SymbolicFit
         The second.
     """
@@ -82,6 +101,8 @@ class StudiedEdge:
     worth: float
     curve_z: NDArray[np.float64]
     curve_value: NDArray[np.float64]
+    curve_x: NDArray[np.float64]
+    variable: str
     bin_edges: NDArray[np.float64]
     density_class: NDArray[np.float64]
     density_others: NDArray[np.float64]
@@ -90,12 +111,12 @@ class StudiedEdge:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the densities."""
-        names = ("letter", "layer", "input", "output", "input_name", "output_name", "worth")
+        names = ("letter", "layer", "input", "output", "input_name", "output_name", "worth", "variable")
         formulas = {
-            name: {"formula": str(fit), "shape": fit.shape, "r2": fit.r2}
+            name: {"formula": fit.text(self.variable), "shape": fit.shape, "r2": fit.r2}
             for name, fit in (("fit", self.fit), ("runner_up", self.runner_up))
         }
-        curve = {"curve_z": self.curve_z.tolist(), "curve_value": self.curve_value.tolist()}
+        curve = {name: getattr(self, name).tolist() for name in ("curve_z", "curve_x", "curve_value")}
         return {name: getattr(self, name) for name in names} | formulas | curve
 
 
@@ -140,8 +161,8 @@ class EdgeStudy:
 
     Attributes
     ----------
-    beats : int
-        Beats everything was measured on.
+    counts : tuple of int
+        Beats of each class that everything was measured on.
     edges : tuple of StudiedEdge
         The strongest per class, in class order, those of the second layer first.
     pruning : tuple of PruningPoint
@@ -154,26 +175,36 @@ class EdgeStudy:
         What formulas in the second layer change.
     importance : EdgeImportance
         What every edge is worth.
+    inputs : InputStudy or None
+        What is said of the inputs themselves, where they have names.
     """
 
-    beats: int
+    counts: tuple[int, ...]
     edges: tuple[StudiedEdge, ...]
     pruning: tuple[PruningPoint, ...]
     kept: PruningPoint
     refinement: RefinedGrid
     substitution: Substitution
     importance: EdgeImportance
+    inputs: InputStudy | None = None
+
+    @property
+    def beats(self) -> int:
+        """Beats everything was measured on."""
+        return sum(self.counts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "beats": self.beats,
+            "beats_of_class": dict(zip(CLASSES, self.counts, strict=True)),
             "edges": [edge.to_dict() for edge in self.edges],
             "pruning": [_point_to_dict(point) for point in self.pruning],
             "tolerance": TOLERANCE,
             "kept": _point_to_dict(self.kept),
             "refinement": self.refinement._asdict(),
             "substitution": self.substitution._asdict(),
+            "inputs": None if self.inputs is None else self.inputs.to_dict(),
         }
 
 
@@ -187,7 +218,8 @@ def study_edges(
     labels: NDArray[np.int64],
     *,
     grid_size: int | None = None,
-    feature_names: Sequence[str] | None = None,
+    inputs: InputNames | None = None,
+    class_shift: Tensor | None = None,
     shares: Sequence[float] = SHARES,
     announce: Callable[[str], None] = lambda _: None,
 ) -> EdgeStudy:
@@ -198,15 +230,17 @@ def study_edges(
     head : KANHead
         In eval mode, float32.
     features : Tensor
-        `[n, in]`, its input at validation beats.
+        `[n, in]`, its input at beats that are no test beats.
     labels : ndarray
         `[n]` int64, their reference classes.
     grid_size : int, optional
         Intervals of the finer grid; twice as many as there are by default, which changes nothing but rounding.
-    feature_names : sequence of str, optional
-        What the head's inputs are called; "feature 0" and so on by default.
+    inputs : InputNames, optional
+        What the head's inputs are; by default they are called "feature 0" and so on, and nothing is said of them.
+    class_shift : Tensor, optional
+        `[classes]`, what the model adds to the head's logits; 0 by default.
     shares : sequence of float
-        Shares of the edges to keep, most first, the first 1.
+        Shares of the edges to keep, at least two, most first, the first 1.
     announce : callable
         Told what is going on.
 
@@ -221,7 +255,8 @@ def study_edges(
     ValueError
         If the grid would become coarser.
     """
-    names = [f"feature {i}" for i in range(features.shape[1])] if feature_names is None else list(feature_names)
+    names = tuple(f"feature {i}" for i in range(features.shape[1])) if inputs is None else inputs.names
+    shift = torch.zeros(len(CLASSES)) if class_shift is None else class_shift
     if len(labels) == 0 or len(labels) != len(features) or len(names) != features.shape[1]:
         raise DataError(
             f"expected a label per beat and a name per feature, got {len(features)} beats, {len(labels)} labels, "
@@ -231,25 +266,34 @@ def study_edges(
         announce("what each edge is worth")
         importance = class_balanced_importance(head, features, labels)
         announce("finer grid")
-        refinement = _refine(head, features, grid_size)
+        refinement = _refine(head, features, grid_size, shift)
         announce("formulas of the strongest edges")
-        edges = _strongest(head, features, labels, importance, names)
+        edges = _strongest(head, features, labels, importance, names, inputs)
         announce("formulas in place of edges")
-        substitution = _substitute(head, features, labels, [edge for edge in edges if edge.layer == "kan2"])
-        pruning = _prune(head, features, labels, importance, shares, announce)
+        of_second_layer = [edge for edge in edges if edge.layer == "kan2"]
+        substitution = _substitute(head, features, labels, of_second_layer, shift)
+        pruning = _prune(head, features, labels, importance, shares, shift, announce)
+        said = None
+        if inputs is not None:
+            announce("what the inputs are worth")
+            said = study_inputs(head, features, labels, importance, inputs, class_shift=shift)
+    counts = tuple(np.bincount(labels, minlength=len(CLASSES)).tolist())
     kept = _last_within(pruning, TOLERANCE)
-    return EdgeStudy(len(labels), edges, pruning, kept, refinement, substitution, importance)
+    return EdgeStudy(counts, edges, pruning, kept, refinement, substitution, importance, said)
 
 
 def class_balanced_importance(head: KANHead, features: Tensor, labels: NDArray[np.int64]) -> EdgeImportance:
-    """Measure what edges are worth with every class counting as much as any other, however many beats it has."""
-    counts = np.bincount(labels, minlength=len(CLASSES))
+    """Measure what edges are worth with every class counting as much as any other, from `RARE_BEATS` beats on."""
+    counts = np.bincount(labels, minlength=len(CLASSES)).clip(min=RARE_BEATS)
     return edge_importance(head, features, torch.from_numpy(1.0 / counts[labels]))
 
 
-def score_head(head: KANHead, features: Tensor, labels: NDArray[np.int64]) -> ConfusionMetrics:
-    """Score a head on the features of labelled beats."""
-    return _score(in_batches(head, features), labels)
+def score_head(
+    head: KANHead, features: Tensor, labels: NDArray[np.int64], class_shift: Tensor | None = None
+) -> ConfusionMetrics:
+    """Score a head on the features of labelled beats; `class_shift` `[classes]` is added to its logits."""
+    logits = in_batches(head, features)
+    return _score(logits if class_shift is None else logits + class_shift, labels)
 
 
 def _score(logits: Tensor, labels: NDArray[np.int64]) -> ConfusionMetrics:
@@ -262,10 +306,11 @@ def _prune(
     labels: NDArray[np.int64],
     importance: EdgeImportance,
     shares: Sequence[float],
+    class_shift: Tensor,
     announce: Callable[[str], None],
 ) -> tuple[PruningPoint, ...]:
     def score(mask: EdgeMask) -> ConfusionMetrics:
-        return score_head(prune_edges(head, mask), features, labels)
+        return score_head(prune_edges(head, mask), features, labels, class_shift)
 
     points = []
     for share in shares:
@@ -297,11 +342,11 @@ def _last_within(points: Sequence[PruningPoint], tolerance: float) -> PruningPoi
     return last
 
 
-def _refine(head: KANHead, features: Tensor, grid_size: int | None) -> RefinedGrid:
+def _refine(head: KANHead, features: Tensor, grid_size: int | None, class_shift: Tensor) -> RefinedGrid:
     layer = head.kan1
     intervals = layer.grid.shape[-1] - 2 * layer.spline_order - 1
     refined = refine_head(head, 2 * intervals if grid_size is None else grid_size)
-    old, new = in_batches(head, features), in_batches(refined, features)
+    old, new = (in_batches(each, features) + class_shift for each in (head, refined))
     pairs = ((head.kan1, refined.kan1), (head.kan2, refined.kan2))
     return RefinedGrid(
         old_splines=layer.spline_weight.shape[-1],
@@ -317,24 +362,49 @@ def _refine(head: KANHead, features: Tensor, grid_size: int | None) -> RefinedGr
 
 
 def _strongest(
-    head: KANHead, features: Tensor, labels: NDArray[np.int64], importance: EdgeImportance, names: Sequence[str]
+    head: KANHead,
+    features: Tensor,
+    labels: NDArray[np.int64],
+    importance: EdgeImportance,
+    names: Sequence[str],
+    inputs: InputNames | None,
 ) -> tuple[StudiedEdge, ...]:
     hidden = in_batches(head.kan1, features)
     hidden_names = [f"hidden {j}" for j in range(hidden.shape[1])]
-    z1, z2 = head.kan1.layer_norm(features), head.kan2.layer_norm(hidden)
+    z1, z2 = head.kan1.normalize(features), head.kan2.normalize(hidden)
+    shown = UNNAMED_SHOWN if inputs is None else NAMED_SHOWN
+    offset, scale = _own_lines(head.kan1, inputs)
+    # Of inputs that have names, those are shown that mean something by themselves.
+    readable = torch.arange(features.shape[1]) if inputs is None else torch.from_numpy(inputs.readable)
     edges = []
     for place, letter in enumerate(CLASSES):
         here = labels == place
-        for j in _largest(importance.second[place], SECOND_SHOWN):
+        for j in _largest(importance.second[place], shown.second):
             worth = float(importance.second[place, j])
             ends = (hidden_names[j], letter)
             edges.append(_studied_edge(head.kan2, "kan2", letter, (j, place), ends, worth, z2[:, j], here))
-        for flat in _largest(importance.first[place], FIRST_SHOWN):
-            j, i = divmod(flat, features.shape[1])
+        for flat in _largest(importance.first[place][:, readable], shown.first):
+            j, i = flat // len(readable), int(readable[flat % len(readable)])
             worth = float(importance.first[place, j, i])
             ends = (names[i], hidden_names[j])
-            edges.append(_studied_edge(head.kan1, "kan1", letter, (i, j), ends, worth, z1[:, i], here))
+            line = None if offset is None or scale is None else (float(offset[i]), float(scale[i]))
+            edges.append(_studied_edge(head.kan1, "kan1", letter, (i, j), ends, worth, z1[:, i], here, line))
     return tuple(edges)
+
+
+def _own_lines(layer: KANLayer, inputs: InputNames | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return offset and scale `[in]` that map z to the inputs' own units.
+
+    There are none where inputs have no names, and none after a layer norm, where z depends on all inputs of a beat.
+    """
+    if inputs is None or layer.normalization != "batch":
+        return None, None
+    norm = layer.batch_norm
+    mean, variance = (value.double() for value in (norm.running_mean, norm.running_var) if value is not None)
+    at_0 = mean - norm.bias.double() * (variance + norm.eps).sqrt() / norm.weight.double()
+    at_1 = at_0 + (variance + norm.eps).sqrt() / norm.weight.double()
+    low, high = inputs.in_own_units(at_0), inputs.in_own_units(at_1)
+    return low, high - low
 
 
 def _largest(worth: Tensor, most: int) -> list[int]:
@@ -351,13 +421,17 @@ def _studied_edge(
     worth: float,
     z: Tensor,
     of_class: NDArray[np.bool_],
+    own_line: tuple[float, float] | None = None,
 ) -> StudiedEdge:
-    values = z.double().numpy()
-    low, high = np.quantile(values, [0.001, 0.999])
-    bin_edges = np.linspace(low, high, _BINS + 1)
+    """Look at an edge; `own_line` says how its z becomes a value in the input's own units."""
+    offset, scale = (0.0, 1.0) if own_line is None else own_line
+    low, high = np.quantile(z.double().numpy(), [0.001, 0.999])
     curve_z = torch.linspace(low, high, _CURVE_POINTS, dtype=torch.float64)
+    curve_x = offset + scale * curve_z.numpy()
+    values = offset + scale * z.double().numpy()
+    bin_edges = np.linspace(curve_x.min(), curve_x.max(), _BINS + 1)
     points = quantile_points(z)
-    fits = fit_symbolic(points, one_edge(layer, *places, points))
+    fits = fit_symbolic(offset + scale * points, one_edge(layer, *places, points))
     return StudiedEdge(
         letter=letter,
         layer=name,
@@ -368,6 +442,8 @@ def _studied_edge(
         worth=worth,
         curve_z=curve_z.numpy(),
         curve_value=one_edge(layer, *places, curve_z).numpy(),
+        curve_x=curve_x,
+        variable="z" if own_line is None else "x",
         bin_edges=bin_edges,
         density_class=_density(values[of_class], bin_edges),
         density_others=_density(values[~of_class], bin_edges),
@@ -391,11 +467,11 @@ def one_edge(layer: KANLayer, entry: int, output: int, z: Tensor) -> Tensor:
 
 
 def _substitute(
-    head: KANHead, features: Tensor, labels: NDArray[np.int64], edges: Sequence[StudiedEdge]
+    head: KANHead, features: Tensor, labels: NDArray[np.int64], edges: Sequence[StudiedEdge], class_shift: Tensor
 ) -> Substitution:
     hidden = in_batches(head.kan1, features)
-    z = head.kan2.layer_norm(hidden)
-    logits = in_batches(head.kan2, hidden)
+    z = head.kan2.normalize(hidden)
+    logits = in_batches(head.kan2, hidden) + class_shift
     changed = logits.double().clone()
     for edge in edges:
         points = z[:, edge.input].double()
