@@ -449,13 +449,13 @@ def classify(
     model: ModelFile = "patient_kan",
     lead: LeadName = None,
     second_lead: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--second-lead",
-            help="Lead that models for new patients look at beside it: by name, none, or auto: another ECG lead, "
-            "unless --lead is given.",
+            help="Lead that models for new patients look at beside it: by name, or auto for another ECG lead.",
+            show_default="none",
         ),
-    ] = "auto",
+    ] = None,
     annotator: PeaksFrom = None,
     fs: SamplingRate = None,
     units: SignalUnits = None,
@@ -492,7 +492,7 @@ def classify(
         options = ClassifyOptions(
             model=model,
             lead=lead,
-            second_lead=None if second_lead.lower() == "none" else second_lead,
+            second_lead=second_lead,
             annotator=annotator,
             fs=fs,
             units=units,

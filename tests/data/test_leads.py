@@ -109,7 +109,7 @@ def test_the_first_of_a_name_keeps_it() -> None:
     ],
 )
 def test_the_second_lead_is_an_ecg_lead_by_name(leads: list[str], second: str | None) -> None:
-    found = choose_second_lead("x", leads, choose_lead("x", leads))
+    found = choose_second_lead("x", leads, choose_lead("x", leads), "auto")
     assert (found and found.name) == second
     assert found is None or leads[found.index] == second
 
@@ -119,7 +119,7 @@ def test_a_second_lead_is_asked_for_or_refused() -> None:
     first = choose_lead("x", leads)
     assert choose_second_lead("x", leads, first, "resp") == (2, "RESP", "asked for")
     assert choose_second_lead("x", leads, first, None) is None
-    assert choose_second_lead("x", leads, choose_lead("x", leads, "V1")) is None, "asked for alone"
+    assert choose_second_lead("x", leads, choose_lead("x", leads, "V1"), "auto") == (0, "MLII", "MLII by name")
     assert choose_second_lead("x", leads, choose_lead("x", leads, "V1"), "MLII") == (0, "MLII", "asked for")
     with pytest.raises(DataError, match="MLII is both the first and the second lead"):
         choose_second_lead("x", leads, first, 0)

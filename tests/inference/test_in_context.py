@@ -85,7 +85,7 @@ def test_two_leads_count_alike(model: PatientMLP, chunk_s: float) -> None:
         classify(Recording("made", values[:, None], recording.fs, ("MLII",)), model, rpeaks=rpeaks)
         for values in (recording.signals[:, 0], other)
     ]
-    both = classify(two_leads(recording, other), model, rpeaks=rpeaks, chunk_s=chunk_s)
+    both = classify(two_leads(recording, other), model, rpeaks=rpeaks, chunk_s=chunk_s, second_lead="auto")
     assert both.second_lead == "V1"
     np.testing.assert_allclose(log_odds(both), (log_odds(alone[0]) + log_odds(alone[1])) / 2, atol=1e-3)
 
@@ -102,7 +102,7 @@ def test_a_second_lead_that_cannot_be_read_does_not_count(model: PatientMLP) -> 
         ("noise", noise, 0),
         ("the same lead, off in the middle", off, 1e-5),
     ):
-        both = classify(two_leads(recording, second), model, rpeaks=rpeaks)
+        both = classify(two_leads(recording, second), model, rpeaks=rpeaks, second_lead="auto")
         far = np.abs(alone.samples / recording.fs - 200) > 2  # the step reaches a little further
         np.testing.assert_allclose(both.probabilities[far], alone.probabilities[far], atol=atol, err_msg=name)
 
@@ -110,8 +110,8 @@ def test_a_second_lead_that_cannot_be_read_does_not_count(model: PatientMLP) -> 
 def test_the_second_lead_is_a_matter_of_choice(model: PatientMLP) -> None:
     recording, rpeaks = a_recording(seconds=60)
     recording = two_leads(recording, -recording.signals[:, 0])
-    assert classify(recording, model, rpeaks=rpeaks, second_lead=None).second_lead == ""
-    assert classify(recording, model, rpeaks=rpeaks, lead="V1").second_lead == ""
+    assert classify(recording, model, rpeaks=rpeaks).second_lead == ""
+    assert classify(recording, model, rpeaks=rpeaks, second_lead="auto").second_lead == "V1"
     assert classify(recording, model, rpeaks=rpeaks, lead="V1", second_lead="MLII").second_lead == "MLII"
     single = ECGCNNWithKAN().eval()
     assert classify(recording, single, rpeaks=rpeaks).second_lead == ""
@@ -121,7 +121,7 @@ def test_the_second_lead_is_a_matter_of_choice(model: PatientMLP) -> None:
 
 def test_a_record_gives_what_training_saw(model: PatientMLP, mitdb_dir: Path) -> None:
     table = read_context_table(mitdb_dir, records=["114"])  # MLII is its second signal
-    annotations = classify(mitdb_dir / "114", model, annotator="atr", second_lead=None)
+    annotations = classify(mitdb_dir / "114", model, annotator="atr")
     expected = torch.from_numpy(predict_context(model, table)).softmax(dim=1).numpy()
     assert (annotations.lead, annotations.second_lead) == ("MLII", "")
     np.testing.assert_allclose(annotations.probabilities, expected, atol=2e-3)
@@ -129,7 +129,7 @@ def test_a_record_gives_what_training_saw(model: PatientMLP, mitdb_dir: Path) ->
 
 def test_two_leads_of_a_record_give_what_was_scored(model: PatientMLP, mitdb_dir: Path) -> None:
     table = read_context_table(mitdb_dir, records=["100"])
-    annotations = classify(mitdb_dir / "100", model, annotator="atr")
+    annotations = classify(mitdb_dir / "100", model, annotator="atr", second_lead="auto")
     expected = torch.from_numpy(predict_two_leads(model, table)).softmax(dim=1).numpy()
     assert (annotations.lead, annotations.second_lead) == ("MLII", "V5")
     np.testing.assert_allclose(annotations.probabilities, expected, atol=2e-3)

@@ -82,10 +82,6 @@ _NO_ECG_WORDS: Final = frozenset(
 )
 
 
-ASKED_FOR: Final = "asked for"
-"""Reason of a lead that somebody named."""
-
-
 class LeadChoice(NamedTuple):
     """The lead to classify.
 
@@ -146,7 +142,7 @@ def choose_lead(recording: str, leads: Sequence[str], lead: str | int | None = N
     """
     if lead is not None:
         index = _asked_for(recording, leads, lead)
-        return LeadChoice(index, leads[index], ASKED_FOR)
+        return LeadChoice(index, leads[index], "asked for")
     ranked = [(rank, i) for i, name in enumerate(leads) if (rank := _rank(name)) is not None]
     if ranked:
         index = min(ranked)[1]
@@ -158,7 +154,7 @@ def choose_lead(recording: str, leads: Sequence[str], lead: str | int | None = N
 
 
 def choose_second_lead(
-    recording: str, leads: Sequence[str], first: LeadChoice, second: str | int | None = "auto"
+    recording: str, leads: Sequence[str], first: LeadChoice, second: str | int | None
 ) -> LeadChoice | None:
     """Choose the lead that is looked at beside the first one.
 
@@ -169,8 +165,8 @@ def choose_second_lead(
     first : LeadChoice
         The lead that is classified.
     second : str, int or None
-        The lead asked for, None for none. By default another ECG lead by name, the first found of `SECOND_LEADS`; none
-        where the first lead was asked for, since then it was meant to be looked at alone.
+        The lead asked for; None for none; "auto" for another ECG lead by name, the first found of `SECOND_LEADS`, if
+        there is one.
 
     Raises
     ------
@@ -180,7 +176,7 @@ def choose_second_lead(
     Examples
     --------
     >>> leads = ["ECG1", "ECG2"]
-    >>> choose_second_lead("x", leads, choose_lead("x", leads))
+    >>> choose_second_lead("x", leads, choose_lead("x", leads), "auto")
     LeadChoice(index=1, name='ECG2', reason='ECG2 by name')
     """
     if second is None:
@@ -191,9 +187,7 @@ def choose_second_lead(
             raise DataError(
                 f"recording {recording}: lead {first.name} is both the first and the second lead; ask for another one"
             )
-        return LeadChoice(index, leads[index], ASKED_FOR)
-    if first.reason == ASKED_FOR:
-        return None
+        return LeadChoice(index, leads[index], "asked for")
     ranked = [(rank, i) for i, name in enumerate(leads) if i != first.index and (rank := _second_rank(name))]
     if not ranked:
         return None

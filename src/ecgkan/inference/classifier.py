@@ -53,7 +53,7 @@ def classify(
     model: "str | Path | Checkpoint | Classifier" = "patient_kan",
     *,
     lead: str | int | None = None,
-    second_lead: str | int | None = "auto",
+    second_lead: str | int | None = None,
     rpeaks: NDArray[np.integer] | None = None,
     annotator: str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -77,8 +77,9 @@ def classify(
         Lead by name or number; by default MLII by name, else the first. The result says which it was, and why.
     second_lead : str, int or None
         Lead that a model for new patients looks at beside it: the mean of what it says of both decides, where the
-        second one can be read, too. By default another ECG lead by name (`ecgkan.data.leads.choose_second_lead`), none
-        if `lead` was asked for; None for none. Beats are found, and drawn, in the first lead.
+        second one can be read, too. By name or number, or "auto": another ECG lead by name
+        (`ecgkan.data.leads.choose_second_lead`). By default none: what it brings differs from one set of patients to
+        another (docs/new-patients.md). Beats are found, and drawn, in the first lead.
     rpeaks : ndarray, optional
         `[n]` integer, R peaks in samples at the recording's own rate, ascending; detected by default.
     annotator : str, optional
@@ -139,7 +140,7 @@ def _choose_second(
     source: "SignalSource", first: "LeadChoice", asked: str | int | None, classifier: "_Classifier"
 ) -> "LeadChoice | None":
     if not classifier.in_context:
-        if asked not in ("auto", None):
+        if asked is not None:
             raise DataError(
                 f"model {classifier.name} looks at one lead; leave out second_lead, or take a model for new patients"
             )

@@ -33,7 +33,7 @@ class ClassifyOptions:
     lead : str, optional
         Lead by name; else chosen, see `ecgkan.data.recording`.
     second_lead : str, optional
-        Lead that models for new patients look at beside it, None for none; see `ecgkan.data.leads.choose_second_lead`.
+        Lead that models for new patients look at beside it; see `ecgkan.data.leads.choose_second_lead`.
     annotator : str, optional
         Take the R peaks from this annotation file beside the recording; else detect them.
     fs, units : float and str, optional
@@ -53,7 +53,7 @@ class ClassifyOptions:
 
     model: str = "patient_kan"
     lead: str | None = None
-    second_lead: str | None = "auto"
+    second_lead: str | None = None
     annotator: str | None = None
     fs: float | None = None
     units: str | None = None

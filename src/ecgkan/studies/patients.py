@@ -45,8 +45,8 @@ SHIPPED_SEED: Final = 0
 """Fixed before anything was scored."""
 
 LEADS: Final = {"ds2": 1, "ds2_two_leads": 2}
-"""Table of a run's figures → how many leads the model looked at: the one chosen by name, as in the literature, or both,
-as `ecgkan classify` does where a recording has two."""
+"""Table of a run's figures → how many leads the model looked at: the one chosen by name, as in the literature and by
+default, or both, as `ecgkan classify --second-lead auto` does."""
 
 
 @dataclass(frozen=True, slots=True)
