@@ -442,6 +442,15 @@ def test_the_committed_page_is_the_shipped_models():
         assert (DOCS / image).stat().st_size < 200_000
 
 
+def test_the_committed_page_of_the_patient_model_is_the_shipped_one():
+    text = (DOCS / "patient-kan-edges.md").read_text()
+    assert f"Weights {load_checkpoint('patient_kan').sha256[:16]};" in text
+    assert "not how well it does on a new patient" in text
+    for image in ("patient-kan-edges.png", "patient-kan-edges-inputs.png", "patient-kan-edges-pruning.png"):
+        assert f"images/{image}" in text
+        assert (DOCS / "images" / image).stat().st_size < 200_000
+
+
 def test_the_shipped_head_needs_few_of_its_edges(data_dir):
     split = load_split("random-split", data_dir)
     some = replace(split, validation=split.validation[:2000])

@@ -100,7 +100,8 @@ def patients_page(folders: PatientFolders, stress: Path) -> str:
     results = load_results(folders)
     sections = [
         "# New patients",
-        f"**{INTER_PATIENT_NOTE}** How the models see a beat, and how they are trained: [context.md](context.md). "
+        f"**{INTER_PATIENT_NOTE}** How the models see a beat, and how they are trained: [context.md](context.md); what "
+        "the KAN head has learned: [patient-kan-edges.md](patient-kan-edges.md). "
         f"Recipe `{folders.recipe.stem}` ({folders.recipe.as_posix()}), frozen before DS2 was scored. Written by "
         "`ecgkan patients report`.",
         _headline_section(results),
