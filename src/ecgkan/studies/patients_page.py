@@ -32,7 +32,7 @@ PUBLISHED: Final = (
 """Single lead, automatic, no tuning to the patient; percent; F1 computed from Se and +P where those were published."""
 
 CAVEATS: Final = (
-    "One database of 44 patients, 22 to train and 22 to test; 201 (DS1) and 202 (DS2) are one person.",
+    "One database: 44 records of 43 patients, 22 to train and 22 to test; 201 (DS1) and 202 (DS2) are one person.",
     "Record 232 holds 1,382 of DS2's 1,837 S beats, so S is told with and without it.",
     "F is close to unlearnable here: 372 of DS1's 414 F beats are record 208's, most of DS2's record 213's. Q has 15 "
     "beats in both sets, so a macro F1 over five classes is capped near 0.8.",
