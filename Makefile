@@ -41,6 +41,7 @@ bench: setup
 # Every page and figure from the committed weights and results: tens of minutes.
 reproduce: setup
 	$(BIN)/ecgkan data verify mitdb
+	$(BIN)/ecgkan data verify nstdb
 	$(BIN)/ecgkan evaluate cnn_mlp cnn_kan --out evaluation --overwrite
 	$(BIN)/ecgkan evaluate patient_mlp patient_kan --out evaluation/new-patients --overwrite
 	$(BIN)/ecgkan compare --by-record --cards checkpoints --report docs/results.md
@@ -53,6 +54,7 @@ reproduce: setup
 # From nothing but the databases: trains 16 + 10 + 60 runs, about a day on two cores; resumable.
 reproduce-full: setup
 	$(BIN)/ecgkan data verify mitdb
+	$(BIN)/ecgkan data verify nstdb
 	$(BIN)/ecgkan compare --train --ship checkpoints --report docs/results.md
 	$(BIN)/ecgkan patients validate --model patient_mlp
 	$(BIN)/ecgkan patients validate --model patient_kan

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import butter, sosfiltfilt
 from tests.synthetic import synthetic_ecg
 
 from ecgkan import Recording
 from ecgkan.data.blocks import make_block, read_blocks
 from ecgkan.data.embedded import embedded_recording
-from ecgkan.data.mitdb import DS1
+from ecgkan.data.mitdb import DS1, PACED_RECORDS
 from ecgkan.data.quality import REASONS, Stretch, assess_quality, is_inverted, join_stretches
 from ecgkan.data.recording import read_annotations, read_recording
 from ecgkan.data.rpeaks import BlockDetector, given_rpeaks, reference_rpeaks
@@ -117,13 +119,50 @@ def test_what_the_detector_doubts_is_not_read(real):
     sure = BlockDetector().detect(block)
     assert assess_quality(block, sure).stretches == []
     doubted = sure.likelihood.copy()
-    doubted[1800:5400] *= 0.2
+    doubted[1800:5400] = 0.2 * doubted[1800:5400] + 0.02  # of its beats, and of whether there are none in between
     (stretch,) = assess_quality(block, sure._replace(likelihood=doubted)).stretches
     assert stretch.reason == "noise"
     assert abs(stretch.start / FS - 20.0) < 8 and abs(stretch.stop / FS - 60.0) < 8
     doubted[:] = sure.likelihood
-    doubted[1800:2400] *= 0.2  # too short
+    doubted[1800:2400] = 0.2 * doubted[1800:2400] + 0.02  # too short
     assert assess_quality(block, sure._replace(likelihood=doubted)).stretches == []
+
+
+def test_beats_that_are_alike_are_read_though_the_detector_doubts_them(real):
+    """Its doubt about what it finds is excused, not that about what it does not."""
+    block = make_block(real, FS, 0, (0, len(real)))
+    sure = BlockDetector().detect(block)
+    doubted = sure.likelihood.copy()
+    doubted[1800:5400] *= 0.2
+    assert assess_quality(block, sure._replace(likelihood=doubted)).stretches == []
+    without = sure.seen[::2]  # every other beat is one that it does not find
+    (stretch,) = assess_quality(block, sure._replace(likelihood=doubted, core=without, seen=without)).stretches
+    assert stretch.reason == "noise"
+
+
+def repeated(name, noise_mv=0.02):
+    """Two minutes of what no heart makes, once or twice a second."""
+    t = np.arange(43_200) / FS
+    signal = {
+        "pulse": gaussian_filter1d(1.0 * (t % 1 < 0.1), 4),
+        "saw": t % 1,
+        "decay": np.exp(-(t % 1) / 0.2),
+        "square": gaussian_filter1d(0.5 * np.sign(np.sin(2 * np.pi * t)), 4),
+        "fast square": gaussian_filter1d(0.5 * np.sign(np.sin(4 * np.pi * t)), 4),
+        "hum": 0.3 * np.sin(2 * np.pi * 50 * t),
+        "sine": np.sin(2 * np.pi * t),
+    }[name]
+    return signal + np.random.default_rng(0).normal(0, noise_mv, len(t))
+
+
+@pytest.mark.parametrize("name", ["pulse", "saw", "decay", "square", "fast square", "hum", "sine"])
+def test_what_repeats_without_t_waves_is_no_heart(name):
+    assert 1 - assess(repeated(name)).readable.mean() > 0.9
+
+
+def test_muscle_noise_over_a_flat_line_is_no_heart():
+    muscle = sosfiltfilt(butter(2, (20, 150), "bandpass", fs=FS, output="sos"), with_noise(np.zeros(43_200), 0, 120, 1))
+    assert not assess(0.3 * muscle).readable.any()
 
 
 def test_rhythm_is_read_whatever_the_detector_makes_of_it():
@@ -267,6 +306,28 @@ def test_real_flutter_and_runs_are_read(mitdb_dir, record, most):
         flutter = annotations.samples[[symbol in "[]!" for symbol in annotations.symbols]]
         assert len(flutter) > 400
         assert not marked[flutter].any()
+
+
+@pytest.mark.parametrize("record", PACED_RECORDS)
+def test_paced_records_are_read(mitdb_dir, record):
+    """The detector never saw a paced beat and doubts them; 104 has some muscle noise."""
+    recording = read_recording(mitdb_dir / record)
+    marked, _ = look(recording, recording.lead_index())
+    assert marked.mean() <= (0.011 if record == "104" else 0.0)
+
+
+@pytest.mark.parametrize("record", PACED_RECORDS)
+@pytest.mark.parametrize("noise", ["white", "motion"])
+def test_paced_records_in_noise_are_not_read(mitdb_dir, record, noise):
+    recording = read_recording(mitdb_dir / record)
+    signal = recording.signals[:43_200, recording.lead_index()]
+    height = np.ptp(signal)
+    added = (
+        np.random.default_rng(0).normal(size=43_200)
+        if noise == "white"
+        else 2 * motion(43_200, np.random.default_rng(1))
+    )
+    assert 1 - assess(signal + 0.5 * height * added).readable.mean() > 0.9
 
 
 def test_real_beats_have_a_high_index(mitdb_dir):
