@@ -58,7 +58,7 @@ def card_failures(figures: Figures | None) -> str:
 
 
 def _paced(counts: dict[str, dict[str, list[int]]]) -> str:
-    """Say what becomes of paced records: nearly all that is left out is theirs, and the gross figures hide it."""
+    """Say what becomes of paced records, whose beats the detector never saw: the gross figures would hide it."""
     left_out = {record: counts[record]["left_out"] for record in PACED_RECORDS}
     part, whole = (sum(count[i] for count in left_out.values()) for i in (0, 1))
     named = ", ".join(f"{record} ({count[0]:,} of {count[1]:,})" for record, count in left_out.items())
