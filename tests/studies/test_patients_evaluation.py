@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ecgkan.cli import app
 from ecgkan.models.checkpoint import PATIENT_MODELS, load_checkpoint
+from ecgkan.studies.patients import LEADS
 
 ROOT = Path(__file__).parents[2]
 run = CliRunner().invoke
@@ -24,8 +25,10 @@ def test_shipped_weights_are_those_that_were_scored() -> None:
         result = json.loads((ROOT / "results" / "patients" / f"{recipe}-{model}-0.json").read_text())
         assert result["weights_sha256"] == checkpoint.sha256
         assert checkpoint.sha256 in (ROOT / "checkpoints" / f"{model}.md").read_text()
-        (logged,) = [line for line in log if line["weights_sha256"] == checkpoint.sha256]
-        assert logged["headline"] == result["ds2"]["headline"]
+        logged = {line.get("leads", 1): line for line in log if line["weights_sha256"] == checkpoint.sha256}
+        assert {table: logged[leads]["headline"] for table, leads in LEADS.items()} == {
+            table: result[table]["headline"] for table in LEADS
+        }
         assert checkpoint.training["recipe_fields"] == json.loads(
             (ROOT / "results" / "patients" / f"{recipe}.json").read_text()
         )
