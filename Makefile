@@ -41,6 +41,7 @@ bench: setup
 # Every page and figure from the committed weights and results: tens of minutes.
 reproduce: setup
 	$(BIN)/ecgkan data verify mitdb
+	$(BIN)/ecgkan export --shipped checkpoints --overwrite
 	$(BIN)/ecgkan evaluate cnn_mlp cnn_kan --out evaluation --overwrite
 	$(BIN)/ecgkan evaluate patient_mlp patient_kan --out evaluation/new-patients --overwrite
 	$(BIN)/ecgkan compare --by-record --cards checkpoints --report docs/results.md
