@@ -42,6 +42,7 @@ bench: setup
 reproduce: setup
 	$(BIN)/ecgkan data verify mitdb
 	$(BIN)/ecgkan data verify nstdb
+	$(BIN)/ecgkan export --shipped checkpoints --overwrite
 	$(BIN)/ecgkan evaluate cnn_mlp cnn_kan --out evaluation --overwrite
 	$(BIN)/ecgkan evaluate patient_mlp patient_kan --out evaluation/new-patients --overwrite
 	$(BIN)/ecgkan compare --by-record --cards checkpoints --report docs/results.md

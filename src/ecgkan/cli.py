@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ecgkan.cli_ec57 import ec57
+from ecgkan.cli_export import export
 from ecgkan.cli_patients import patients_app
 from ecgkan.errors import EcgkanError
 
@@ -41,7 +42,7 @@ DataDir = Annotated[
 ModelFile = Annotated[
     str,
     typer.Option(
-        "--model", metavar="NAME|PATH", help="patient_kan, patient_mlp, cnn_kan, cnn_mlp, or a checkpoint file."
+        "--model", metavar="NAME|PATH", help="patient_kan, patient_mlp, cnn_kan, cnn_mlp, or a file (.pth, .onnx)."
     ),
 ]
 LeadName = Annotated[str | None, typer.Option("--lead", help="Lead by name; else MLII or the one most like it.")]
@@ -447,6 +448,12 @@ def classify(
         ),
     ],
     model: ModelFile = "patient_kan",
+    backend: Annotated[
+        Literal["torch", "onnx"] | None,
+        typer.Option(
+            "--backend", help="What computes the model; else onnx for shipped models, torch for checkpoint files."
+        ),
+    ] = None,
     lead: LeadName = None,
     second_lead: Annotated[
         str | None,
@@ -491,6 +498,7 @@ def classify(
     try:
         options = ClassifyOptions(
             model=model,
+            backend=backend,
             lead=lead,
             second_lead=second_lead,
             annotator=annotator,
@@ -736,6 +744,7 @@ def _explain_model(
 
 
 app.command("ec57")(ec57)
+app.command("export")(export)
 
 detector_app = typer.Typer(help="The QRS detector: train it anew, or measure it.", no_args_is_help=True)
 app.add_typer(detector_app, name="detector")

@@ -16,7 +16,7 @@ from ecgkan.errors import DataError, OutputExistsError
 from ecgkan.inference.agreement import agreement_with
 from ecgkan.inference.console import print_demo
 from ecgkan.inference.demo import run_demo
-from ecgkan.models.checkpoint import find_checkpoint
+from ecgkan.models.shipped import find_model_file
 
 FILES = {
     "beats_cnn_mlp.csv",
@@ -120,7 +120,7 @@ def test_one_model_alone_cannot_be_compared(checkpoints, tmp_path):
 @pytest.mark.parametrize("name", ["cnn_mlp", "cnn_kan"])
 def test_the_shipped_models_count_the_embedded_recordings_beats(name):
     """Reference: N 358, V 93, F 56, Q 2."""
-    annotations = classify(embedded_recording(), find_checkpoint(name))
+    annotations = classify(embedded_recording(), find_model_file(name, ".pth"))
     counts = annotations.summary().counts
     assert 340 <= counts["N"] <= 372
     assert 85 <= counts["V"] <= 102
@@ -133,7 +133,7 @@ def test_the_shipped_models_know_the_record_they_were_trained_on(mitdb_dir, name
     record, start, stop = EMBEDDED_SOURCE
     annotations = read_annotations(mitdb_dir / record, "atr")
     rpeaks = reference_rpeaks(annotations)
-    classified = classify(mitdb_dir / record, find_checkpoint(name), rpeaks=rpeaks)
+    classified = classify(mitdb_dir / record, find_model_file(name, ".pth"), rpeaks=rpeaks)
     inside = (classified.samples >= start) & (classified.samples < stop)
     assert np.count_nonzero(inside) == 509
     assert agreement_with(classified, annotations, "atr").accuracy > 0.95

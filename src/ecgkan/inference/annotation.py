@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -399,13 +400,15 @@ def heart_rates(rr_s: NDArray[np.floating]) -> NDArray[np.float64]:
 def _versions() -> dict[str, str]:
     """Versions of ecgkan and of what computes with it."""
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from ecgkan import __version__
 
-    return {"ecgkan": __version__, "python": platform.python_version()} | {
-        package: version(package) for package in ("numpy", "scipy", "torch")
-    }
+    versions = {"ecgkan": __version__, "python": platform.python_version()}
+    for package in ("numpy", "scipy", "onnxruntime", "torch"):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def output_stem(name: str) -> str:

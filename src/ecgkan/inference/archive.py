@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ecgkan.data.finding import recording_name
 from ecgkan.errors import DataError, OutputExistsError
+from ecgkan.inference.backends import load_for, weights_sha256
 from ecgkan.inference.manifest import (
     FAILURES,
     MANIFEST,
@@ -29,11 +30,11 @@ from ecgkan.inference.workers import (
     ProcessCrew,
     RecordingTask,
     WorkerSetup,
-    available_cores,
     classify_here,
     classify_with,
     output_names,
 )
+from ecgkan.models.onnx_model import available_cores
 
 
 class ArchiveRecording(NamedTuple):
@@ -139,21 +140,19 @@ def classify_archive(
     EcgkanError
         If the model is unusable, or no worker can be had. What becomes of single recordings raises nothing.
     """
-    from ecgkan.models.checkpoint import load_checkpoint
-
     begun = time.monotonic()
-    checkpoint = load_checkpoint(options.model)  # before anything is written
+    model = load_for(options.model, options.backend)  # before anything is written
     output = open_output(out)
     with _claimed(output, recordings):
         manifest = read_manifest(output.read_text(MANIFEST) or "", f"{out}/{MANIFEST}")
-        plan = plan_archive(recordings, options, output, manifest, checkpoint.sha256, resume=resume)
+        plan = plan_archive(recordings, options, output, manifest, weights_sha256(model), resume=resume)
         if on_plan is not None:
             on_plan(plan)
         setup = WorkerSetup(str(output), replace(options, overwrite=True))
         run = _Run(output, list(plan.failed), on_outcome)
         run.begin(plan, manifest)
         try:
-            with closing(_outcomes(plan.tasks, setup, checkpoint.path, workers, ray)) as outcomes:
+            with closing(_outcomes(plan.tasks, setup, model.path, workers, ray)) as outcomes:
                 for outcome in outcomes:
                     run.record(outcome)
         finally:

@@ -20,11 +20,14 @@ from ecgkan.data.rpeaks import BlockDetector, Detected, given_rpeaks, reference_
 from ecgkan.errors import CheckpointError, DataError
 from ecgkan.evaluation.ec57 import flutter_episodes
 from ecgkan.inference.annotation import BeatAnnotations, mark_flutter
+from ecgkan.inference.backends import load_for
+from ecgkan.models.shipped import PATIENT_NAMES, expected_preprocessing
 
 if TYPE_CHECKING:
     from ecgkan.data.leads import LeadChoice
     from ecgkan.data.recording import ReferenceAnnotations, SignalSource
     from ecgkan.models.checkpoint import Checkpoint, Classifier
+    from ecgkan.models.onnx_model import OnnxModel
 
 BATCH_SIZE: Final = 128
 """Beats that pass the model at a time: larger batches take more memory and are slower."""
@@ -39,9 +42,9 @@ INVERTED_NOTE: Final = (
 
 
 class _Classifier(NamedTuple):
-    """A model, ready to be applied."""
+    """A model, ready to be applied: its input, of n beats, to logits `[n, 5]`, by whatever computes it."""
 
-    model: "Classifier"
+    logits: Callable[..., NDArray[np.float32]]
     temperature: float
     name: str
     sha256: str
@@ -50,8 +53,9 @@ class _Classifier(NamedTuple):
 
 def classify(
     recording: "SignalSource | str | Path",
-    model: "str | Path | Checkpoint | Classifier" = "patient_kan",
+    model: "str | Path | Checkpoint | OnnxModel | Classifier" = "patient_kan",
     *,
+    backend: str | None = None,
     lead: str | int | None = None,
     second_lead: str | int | None = None,
     rpeaks: NDArray[np.integer] | None = None,
@@ -69,10 +73,14 @@ def classify(
     recording : Recording, RecordingFile or path
         Signals in mV at 100 to 2000 Hz, or the path of a file that `read_recording` reads. A file is read piece by
         piece, so that memory does not grow with its length.
-    model : str, path, Checkpoint or model
+    model : str, path, Checkpoint, OnnxModel or model
         A shipped model (`patient_kan` and `patient_mlp`, made for new patients; `cnn_kan` and `cnn_mlp`, which see
-        single beats and were tested on known patients), a checkpoint file, or one already loaded. A bare model, such as
-        `load_model` returns, carries no temperature: its probabilities are not calibrated.
+        single beats and were tested on known patients), a checkpoint file, one exported by `ecgkan export`, or one
+        already loaded. A bare model, such as `load_model` returns, carries no temperature: its probabilities are not
+        calibrated.
+    backend : {"torch", "onnx"}, optional
+        What computes a model given by name or file. By default ONNX Runtime for shipped and exported ones, without
+        importing PyTorch, and PyTorch for checkpoint files (docs/export.md). Probabilities agree within 1e-4.
     lead : str or int, optional
         Lead by name or number; by default MLII by name, else the first. The result says which it was, and why.
     second_lead : str, int or None
@@ -122,7 +130,7 @@ def classify(
     with _opened(recording, fs, units) as source:
         lead_choice = source.choose_lead(lead)
         given = None if rpeaks is None else _check_rpeaks(source, rpeaks)
-        classifier = _load(model)
+        classifier = _load(model, backend)
         second = _choose_second(source, lead_choice, second_lead, classifier)
         results = _Results(classifier, batch_size, second=None if second is None else _SecondLead())
         detector = BlockDetector()
@@ -250,7 +258,7 @@ class _Results:
     def _classify_batch(self) -> None:
         """Give waiting beats to the model: as many each time, whatever the blocks hold, so that rounding is alike."""
         batch, self.waiting = self.waiting[: self.batch_size], self.waiting[self.batch_size :]
-        probabilities = _probabilities(self.classifier, normalize_windows(batch)[:, None, :])
+        probabilities = _calibrated(self.classifier, self.classifier.logits(normalize_windows(batch)[:, None, :]))
         np.add.at(self.sums, probabilities.argmax(axis=1), batch)
         self.probabilities.append(probabilities)
 
@@ -279,7 +287,7 @@ class _Results:
             rows = np.flatnonzero(usable[part])
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
-                logits[part][batch] = _run(self.classifier, context.shapes[batch], context.rhythm[batch])
+                logits[part][batch] = self.classifier.logits(context.shapes[batch], context.rhythm[batch])
         return logits
 
     def annotations(
@@ -387,37 +395,44 @@ def rr_intervals(
     return np.concatenate([end, intervals]), np.concatenate([intervals, end])
 
 
-def _probabilities(classifier: _Classifier, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map a model's input, of n beats, to calibrated probabilities `[n, 5]`."""
-    return _calibrated(classifier, _run(classifier, *inputs))
-
-
-def _run(classifier: _Classifier, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map a model's input, of n beats, to logits `[n, 5]`."""
-    import torch
-
-    with torch.inference_mode():
-        logits: NDArray[np.float32] = classifier.model(*map(torch.from_numpy, inputs)).float().numpy()
-    return logits
-
-
 def _calibrated(classifier: _Classifier, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `softmax(logits / temperature)`, `[n, 5]` float32."""
-    import torch
-
-    probabilities: NDArray[np.float32] = (torch.from_numpy(logits) / classifier.temperature).softmax(dim=1).numpy()
+    scaled = logits / np.float32(classifier.temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
+    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def _load(model: "str | Path | Checkpoint | Classifier") -> _Classifier:
-    from ecgkan.models.checkpoint import PATIENT_MODELS, Checkpoint, load_checkpoint
+def _load(model: "str | Path | Checkpoint | OnnxModel | Classifier", backend: str | None) -> _Classifier:
+    from ecgkan.models.onnx_model import OnnxModel
 
-    if not isinstance(model, str | Path | Checkpoint):
+    if isinstance(model, str | Path):
+        model = load_for(model, backend)
+    elif backend is not None and backend != ("onnx" if isinstance(model, OnnxModel) else "torch"):
+        raise DataError(
+            f"a loaded {type(model).__name__} does not run on backend {backend!r}; give the model's name or file "
+            "instead"
+        )
+    if isinstance(model, OnnxModel):
+        return _exported(model)
+    from ecgkan.models.checkpoint import Checkpoint
+
+    if not isinstance(model, Checkpoint):
         return _bare(model)
-    checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(model)
-    _check_fits(checkpoint)
-    in_context = checkpoint.name in PATIENT_MODELS
-    return _Classifier(checkpoint.model, checkpoint.temperature, checkpoint.name, checkpoint.sha256, in_context)
+    _check_fits(model)
+    in_context = model.name in PATIENT_NAMES
+    return _Classifier(_torch_logits(model.model), model.temperature, model.name, model.sha256, in_context)
+
+
+def _exported(model: "OnnxModel") -> _Classifier:
+    _check_fits(model)
+    in_context = model.name in PATIENT_NAMES
+    if model.inputs != (("shapes", "rhythm") if in_context else ("beats",)):
+        raise CheckpointError(
+            f"{model.path} takes {' and '.join(model.inputs)}; recordings are classified by models of normalized "
+            "beats: export it without --raw"
+        )
+    return _Classifier(model.logits, model.temperature, model.name, model.weights_sha256, in_context)
 
 
 def _bare(model: "Classifier") -> _Classifier:
@@ -430,19 +445,28 @@ def _bare(model: "Classifier") -> _Classifier:
         raise DataError(f"the model has {model.num_classes} classes; expected {len(CLASSES)}: {' '.join(CLASSES)}")
     names: dict[type, str] = {kind: name for name, kind in ALL_MODELS.items()}
     in_context = isinstance(model, PatientClassifier)
-    return _Classifier(model, 1.0, names.get(type(model), type(model).__name__), "", in_context)
+    return _Classifier(_torch_logits(model), 1.0, names.get(type(model), type(model).__name__), "", in_context)
 
 
-def _check_fits(checkpoint: "Checkpoint") -> None:
-    """Refuse a checkpoint made for other windows than this version cuts."""
-    from ecgkan.models.checkpoint import expected_preprocessing
+def _torch_logits(model: "Classifier") -> Callable[..., NDArray[np.float32]]:
+    import torch
 
-    expected = {name: value for name, value in expected_preprocessing(checkpoint.name).items() if name != "lead"}
-    found = {name: checkpoint.preprocessing.get(name) for name in expected}
-    if found != expected or checkpoint.classes != CLASSES:
+    def run(*inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = model(*map(torch.from_numpy, inputs)).float().numpy()
+        return logits
+
+    return run
+
+
+def _check_fits(model: "Checkpoint | OnnxModel") -> None:
+    """Refuse a model made for other windows than this version cuts."""
+    expected = {name: value for name, value in expected_preprocessing(model.name).items() if name != "lead"}
+    found = {name: model.preprocessing.get(name) for name in expected}
+    if found != expected or model.classes != CLASSES:
         raise CheckpointError(
-            f"{checkpoint.path} was trained for classes {checkpoint.classes} and windows {found}, this version of "
+            f"{model.path} was trained for classes {model.classes} and windows {found}, this version of "
             f"ecgkan gives it {CLASSES} and {expected}; use the version it was made with"
         )
-    if not checkpoint.temperature > 0:
-        raise CheckpointError(f"{checkpoint.path}: temperature {checkpoint.temperature}, expected a positive number")
+    if not model.temperature > 0:
+        raise CheckpointError(f"{model.path}: temperature {model.temperature}, expected a positive number")

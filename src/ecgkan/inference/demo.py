@@ -12,6 +12,7 @@ from ecgkan.data.embedded import EMBEDDED_NAME, EMBEDDED_SOURCE, embedded_record
 from ecgkan.data.recording import Recording
 from ecgkan.errors import DataError
 from ecgkan.inference.annotation import ANNOTATOR, BeatAnnotations
+from ecgkan.inference.backends import load_for
 from ecgkan.inference.classifier import classify
 from ecgkan.inference.disagreement import Disagreement, find_disagreements, write_disagreements
 from ecgkan.inference.figures import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ecgkan.models.checkpoint import Checkpoint
+    from ecgkan.models.onnx_model import OnnxModel
 
 DEMO_MODELS: Final = ("cnn_mlp", "cnn_kan")
 
@@ -58,7 +60,7 @@ class DemoResult:
 def run_demo(
     out: str | Path = "demo",
     *,
-    models: Sequence["str | Path | Checkpoint"] = DEMO_MODELS,
+    models: Sequence["str | Path | Checkpoint | OnnxModel"] = DEMO_MODELS,
     overwrite: bool = False,
 ) -> DemoResult:
     """Classify the embedded recording and write what came out into a folder.
@@ -67,7 +69,7 @@ def run_demo(
     ----------
     out : path
         Folder; it is made if need be, and other files in it are left alone.
-    models : sequence of str, path or Checkpoint
+    models : sequence of str, path, Checkpoint or OnnxModel
         Two or more models with different names; the two shipped ones by default.
     overwrite : bool
         Write over the files of an earlier demonstration.
@@ -79,18 +81,16 @@ def run_demo(
     DataNotFoundError, CheckpointError
         If a model cannot be loaded.
     """
-    from ecgkan.models.checkpoint import Checkpoint, load_checkpoint
-
     out = Path(out)
-    loaded = [model if isinstance(model, Checkpoint) else load_checkpoint(model) for model in models]
-    names = [checkpoint.name for checkpoint in loaded]
+    loaded = [load_for(model) if isinstance(model, str | Path) else model for model in models]
+    names = [model.name for model in loaded]
     if len(set(names)) != len(names) or len(names) < 2:
         raise DataError(f"the demonstration compares two or more different models, got {', '.join(names) or 'none'}")
     tables, differences, figures, record, annotation_files = _places(out, names)
     files = (*tables, differences, *figures, *record, *annotation_files)
     refuse_existing(files, overwrite=overwrite)
     recording = embedded_recording()
-    annotations = tuple(classify(recording, checkpoint) for checkpoint in loaded)
+    annotations = tuple(classify(recording, model) for model in loaded)
     disagreements = find_disagreements(annotations)
     for annotated, table, file in zip(annotations, tables, annotation_files, strict=True):
         annotated.to_csv(table, overwrite=overwrite)

@@ -11,12 +11,14 @@ from ecgkan.errors import DataError
 from ecgkan.evaluation.ec57 import flutter_episodes
 from ecgkan.inference.agreement import Agreement, agreement_with, training_patient_note
 from ecgkan.inference.annotation import ANNOTATOR, BeatAnnotations, check_annotator, mark_flutter, output_stem
+from ecgkan.inference.backends import choose_backend
 from ecgkan.inference.classifier import classify
 from ecgkan.inference.writing import check_writable, refuse_existing, replacing_all
 
 if TYPE_CHECKING:
     from ecgkan.data.recording import SignalSource
     from ecgkan.models.checkpoint import Checkpoint
+    from ecgkan.models.onnx_model import OnnxModel
 
 FORMATS: Final = ("wfdb", "csv", "parquet", "json", "html", "png")
 """What can be written of a classified recording."""
@@ -29,7 +31,9 @@ class ClassifyOptions:
     Attributes
     ----------
     model : str
-        A shipped model or a checkpoint file.
+        A shipped model, a checkpoint or an exported model.
+    backend : str, optional
+        What computes it, `torch` or `onnx`; see `ecgkan.inference.backends.choose_backend`.
     lead : str, optional
         Lead by name; else chosen, see `ecgkan.data.recording`.
     second_lead : str, optional
@@ -48,10 +52,11 @@ class ClassifyOptions:
     Raises
     ------
     DataError
-        If a format or the annotator's name is unusable.
+        If a format, the annotator's name or the backend is unusable.
     """
 
     model: str = "patient_kan"
+    backend: str | None = None
     lead: str | None = None
     second_lead: str | None = None
     annotator: str | None = None
@@ -66,6 +71,7 @@ class ClassifyOptions:
         if unknown or not self.formats:
             raise DataError(f"unknown formats {unknown}; expected one or more of {', '.join(FORMATS)}")
         check_annotator(self.output_annotator)
+        choose_backend(self.model, self.backend)
         if self.output_annotator == self.annotator:
             raise DataError(
                 f"the beats come from annotator {self.annotator} and would be written under the same name; "
@@ -127,7 +133,7 @@ def classify_to_folder(
     out: str | Path,
     options: ClassifyOptions = ClassifyOptions(),
     *,
-    model: "Checkpoint | None" = None,
+    model: "Checkpoint | OnnxModel | None" = None,
     progress: Callable[[float], None] | None = None,
 ) -> ClassifiedRecord:
     """Classify a recording and write what came out into a folder: all of it, or nothing.
@@ -140,7 +146,7 @@ def classify_to_folder(
         Folder to write to; made if need be.
     options : ClassifyOptions
         Model, lead, formats ...
-    model : Checkpoint, optional
+    model : Checkpoint or OnnxModel, optional
         The model of `options`, if it is loaded already.
     progress : callable, optional
         Called with the share of the recording that is done, from 0 to 1.
@@ -158,6 +164,7 @@ def classify_to_folder(
         annotations = classify(
             source,
             model or options.model,
+            backend=None if model else options.backend,
             lead=options.lead,
             second_lead=options.second_lead,
             rpeaks=None if reference is None else reference_rpeaks(reference),

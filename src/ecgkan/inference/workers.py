@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ecgkan.aami import CLASSES
 from ecgkan.errors import EcgkanError
+from ecgkan.inference.backends import Backend, choose_backend, load_for
 from ecgkan.inference.manifest import Failure, ManifestEntry, output_options
 from ecgkan.inference.record import ClassifiedRecord, ClassifyOptions, classify_to_folder, expected_outputs
 from ecgkan.inference.stores import is_url, local_copy, local_path, publish, size_on_disk
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from ecgkan.models.checkpoint import Checkpoint
+    from ecgkan.models.onnx_model import OnnxModel
 
 MAX_ATTEMPTS: Final = 3
 """A recording whose worker dies is tried this often in all."""
@@ -69,9 +71,9 @@ class WorkerSetup:
     options : ClassifyOptions
         For every recording; what exists is overwritten, since whoever made the tasks has looked.
     threads : int or None
-        Threads of PyTorch and NumPy in this worker; None leaves their own choice.
+        Threads of the model and NumPy in this worker; None leaves their own choice.
     checkpoint : bytes or None
-        Contents of the checkpoint file for workers that do not see this machine's files.
+        Contents of the model's file for workers that do not see this machine's files.
     """
 
     out: str
@@ -87,7 +89,7 @@ class RecordingClassifier:
         if setup.threads is not None:
             _limit_threads(setup.threads)
         self._setup = setup
-        self._checkpoint = _load(setup)
+        self._model = _load(setup)
 
     def __call__(self, task: RecordingTask) -> Outcome:
         """Do a task; whatever goes wrong with the recording is an outcome, too."""
@@ -126,7 +128,7 @@ class RecordingClassifier:
         remote = is_url(self._setup.out)
         folder = temporary / "out" if remote else local_path(self._setup.out)
         with local_copy(task.path, temporary / "in", options.annotator) as path:
-            classified = classify_to_folder(path, folder / task.folder, options, model=self._checkpoint)
+            classified = classify_to_folder(path, folder / task.folder, options, model=self._model)
         if remote:
             publish(folder, self._setup.out)
         return classified
@@ -147,31 +149,27 @@ def fail(task: RecordingTask, error: str, message: str) -> Outcome:
     return Outcome(task, None, Failure(task.path, error, message))
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _limit_threads(threads: int) -> None:
-    """Let PyTorch and the linear algebra under NumPy use so many threads, so that workers do not crowd each other."""
-    import torch
+    """Let the linear algebra under NumPy use so many threads, so that workers do not crowd each other."""
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(threads)
     threadpool_limits(threads)
 
 
-def _load(setup: WorkerSetup) -> "Checkpoint":
-    from ecgkan.models.checkpoint import load_checkpoint
+def _load(setup: WorkerSetup) -> "Checkpoint | OnnxModel":
+    """Load the model, for so many threads as the worker may use."""
+    options, threads = setup.options, setup.threads
+    backend = choose_backend(options.model, options.backend)
+    if backend == "torch" and threads is not None:
+        import torch
 
+        torch.set_num_threads(threads)
     if setup.checkpoint is None:
-        return load_checkpoint(setup.options.model)
+        return load_for(options.model, backend, threads=threads)
     with tempfile.TemporaryDirectory(prefix="ecgkan-") as folder:
-        path = Path(folder) / f"{Path(setup.options.model).stem}.pth"
+        path = Path(folder) / f"{Path(options.model).stem}{'.onnx' if backend == 'onnx' else '.pth'}"
         path.write_bytes(setup.checkpoint)
-        return load_checkpoint(path)
+        return load_for(path, backend, threads=threads)
 
 
 def _utc_now() -> str:
@@ -300,7 +298,7 @@ class ProcessCrew:
     """Workers in processes of this machine."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        self._context = _make_context()
+        self._context = _make_context(choose_backend(setup.options.model, setup.options.backend))
         self._setup = setup
         self._processes: dict[int, tuple[BaseProcess, Connection[Any, Any]]] = {}
 
@@ -355,14 +353,15 @@ class ProcessCrew:
         self._processes.clear()
 
 
-def _make_context() -> "ForkServerContext | SpawnContext":
+def _make_context(backend: Backend) -> "ForkServerContext | SpawnContext":
     import multiprocessing
 
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # Imported once for all workers, those that replace a dead one included.
-    context.set_forkserver_preload(["torch", "ecgkan.inference.workers", "ecgkan.models.checkpoint"])
+    needed = ["torch", "ecgkan.models.checkpoint"] if backend == "torch" else ["ecgkan.models.onnx_model"]
+    context.set_forkserver_preload(["onnxruntime", "ecgkan.inference.workers", *needed])
     return context
 
 

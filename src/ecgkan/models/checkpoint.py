@@ -11,28 +11,17 @@ import pickle
 import tempfile
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from ecgkan.aami import CLASSES
-from ecgkan.data.beats import AFTER, BEAT_FS, BEFORE, NORMALIZATION_EPSILON
-from ecgkan.data.context import (
-    AVERAGED_BEATS,
-    BASELINE_S,
-    CONTEXT_FEATURES,
-    LOWPASS_HZ,
-    SHAPE_AFTER,
-    SHAPE_BEFORE,
-    SHAPE_FS,
-)
-from ecgkan.errors import CheckpointError, DataNotFoundError
+from ecgkan.errors import CheckpointError
 from ecgkan.models.cnn import ECGCNN, BeatClassifier
 from ecgkan.models.cnn_kan import ECGCNNWithKAN
 from ecgkan.models.patient import PatientClassifier, PatientKAN, PatientMLP
+from ecgkan.models.shipped import expected_preprocessing, find_model_file
 
 FORMAT_VERSION: Final = 1
 
@@ -47,26 +36,6 @@ PATIENT_MODELS: Final[dict[str, type[PatientMLP] | type[PatientKAN]]] = {
 
 ALL_MODELS: Final[dict[str, type[BeatClassifier] | type[PatientMLP] | type[PatientKAN]]] = {**PATIENT_MODELS, **MODELS}
 """Every model that ships, the default first."""
-
-PREPROCESSING: Final[dict[str, Any]] = {
-    "fs": BEAT_FS,
-    "before": BEFORE,
-    "after": AFTER,
-    "normalization": "z-score per beat, population standard deviation",
-    "epsilon": NORMALIZATION_EPSILON,
-    "lead": "MLII where there is one, else signal 0",
-}
-
-PATIENT_PREPROCESSING: Final[dict[str, Any]] = {
-    "fs": SHAPE_FS,
-    "before": SHAPE_BEFORE,
-    "after": SHAPE_AFTER,
-    "baseline_s": BASELINE_S,
-    "lowpass_hz": LOWPASS_HZ,
-    "averaged_beats": AVERAGED_BEATS,
-    "context": list(CONTEXT_FEATURES),
-    "lead": "MLII where there is one, else signal 0",
-}
 
 Classifier = BeatClassifier | PatientClassifier
 """Either kind of model."""
@@ -160,7 +129,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     CheckpointError
         If it is damaged, carries pickled code, or its weights fit neither model.
     """
-    path = find_checkpoint(name_or_path)
+    path = find_model_file(name_or_path, ".pth")
     contents = _read(path)
     state = contents["model_state"]
     name = contents.get("name") or _guess_model(state, path)
@@ -225,41 +194,12 @@ def save_checkpoint(
         raise
 
 
-def expected_preprocessing(name: str) -> dict[str, Any]:
-    """Return what this version does to a signal before a model of that name sees it."""
-    return dict(PATIENT_PREPROCESSING if name in PATIENT_MODELS else PREPROCESSING)
-
-
-def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file of a shipped model's name, or the path itself.
-
-    Raises
-    ------
-    DataNotFoundError
-        If there is no such file.
-    """
-    if str(name_or_path) in ALL_MODELS:
-        return _shipped_checkpoints() / f"{name_or_path}.pth"
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        raise DataNotFoundError(
-            f"no checkpoint {path}; expected a file, or the name of a shipped model ({', '.join(ALL_MODELS)})"
-        )
-    return path
-
-
-@cache
-def _shipped_checkpoints() -> Path:
-    # A wheel carries checkpoints/ inside the package; a checkout (editable install) beside src/.
-    package = Path(str(resources.files("ecgkan")))
-    places = (package / "checkpoints", package.parents[1] / "checkpoints")
-    for place in places:
-        if (place / "cnn_mlp.pth").is_file():
-            return place
-    raise DataNotFoundError(f"the shipped checkpoints are missing (looked in {places[0]} and {places[1]}); reinstall")
-
-
 def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path} is a model for ONNX Runtime, here its PyTorch weights are needed: give the checkpoint it was made "
+            "from (.pth)"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats; what matters is raised

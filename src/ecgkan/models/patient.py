@@ -27,6 +27,10 @@ SEGMENTS: Final = {
 SLOPES: Final = slice(SHAPE_BEFORE - 24, SHAPE_BEFORE + 31)
 """Part of a shape in which the width of the QRS complex is measured."""
 
+LIKENESS_FLOOR: Final = 1e-6
+SLOPE_FLOOR: Final = 1e-5
+"""Added where a flat segment would divide 0 by 0."""
+
 COMPARISONS: Final = (
     *(f"{what} of {name}" for name in SEGMENTS for what in ("likeness", "strength")),
     "difference of QRS",
@@ -66,7 +70,7 @@ def compare_shapes(shapes: Tensor) -> Tensor:
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1) + 1e-6).sqrt()
+    return (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1) + LIKENESS_FLOOR).sqrt()
 
 
 def _strength(x: Tensor) -> Tensor:
@@ -75,7 +79,7 @@ def _strength(x: Tensor) -> Tensor:
 
 def _slope_spread(x: Tensor) -> Tensor:
     """Return how far the slopes of a QRS complex `[batch, n]` are spread around their centre, in samples."""
-    slopes = x.diff(dim=1).square() + 1e-5
+    slopes = x.diff(dim=1).square() + SLOPE_FLOOR
     places = torch.arange(slopes.shape[1], dtype=x.dtype, device=x.device)
     total = slopes.sum(1)
     centre = (slopes * places).sum(1) / total

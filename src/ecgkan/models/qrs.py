@@ -1,13 +1,13 @@
 """The QRS detector's network as PyTorch trains it, and as ONNX Runtime computes it in `ecgkan.data.qrs`."""
 
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgkan.data.qrs import BASELINE_STEPS, CLIP, DECIMATION, SCALE_FLOOR_MV, SCALE_STEPS
+from ecgkan.models.onnx_graph import OnnxGraph
 
 STEM, MIDDLE, TRUNK, MIX = 8, 16, 32, 8
 """Channels at 90 Hz, at 45 Hz, at 22.5 Hz, and back at 90 Hz."""
@@ -17,10 +17,6 @@ DILATIONS: Final = (1, 2, 4, 8, 16, 32, 1, 2, 4, 8)
 
 FOLD: Final = 8
 """Channels handed back from 22.5 Hz to 90 Hz."""
-
-ONNX_OPSET: Final = 17
-ONNX_IR: Final = 8
-"""Versions of the format that every ONNX Runtime since 2022 reads."""
 
 EXPECTED_LOGIT = -3.0
 """Of a step before training: one step in twenty lies near a beat."""
@@ -68,77 +64,32 @@ def prepare(x: Tensor) -> Tensor:
 
 
 def to_onnx(network: QRSTrainingNetwork) -> bytes:
-    """Return the network as an ONNX file: a prepared lead `[1, 1, 1, n]` to the likelihood of a beat `[n]`.
-
-    The lead carries an axis of length one more than it needs: ONNX Runtime's fastest convolutions are for images.
-    """
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = _Graph()
-    fine = graph.convolve("lead", network.stem)
+    """Return the network as an ONNX file: a prepared lead `[1, 1, 1, n]` to the likelihood of a beat `[n]`."""
+    graph = OnnxGraph()
+    fine = _convolve(graph, "lead", network.stem)
     coarse = fine
     for layer in network.down:
-        coarse = graph.convolve(coarse, layer)
+        coarse = _convolve(graph, coarse, layer)
     for layer in network.trunk:
-        coarse = graph.node("Add", coarse, graph.convolve(coarse, layer))
+        coarse = graph.node("Add", coarse, _convolve(graph, coarse, layer))
     # [1, 32, 1, n / 4] holds four steps of eight channels each; the four go back beside one another in time.
-    folded = graph.node("Reshape", graph.convolve(coarse, network.up), graph.constant([1, FOLD, DECIMATION, -1]))
+    folded = graph.node("Reshape", _convolve(graph, coarse, network.up), graph.constant([1, FOLD, DECIMATION, -1]))
     apart = graph.node("Transpose", folded, perm=[0, 1, 3, 2])
     raised = graph.node("Reshape", apart, graph.constant([1, FOLD, 1, -1]))
-    mixed = graph.convolve(graph.node("Concat", raised, fine, axis=1), network.mix)
-    likelihood = graph.node("Sigmoid", graph.convolve(mixed, network.out))
+    mixed = _convolve(graph, graph.node("Concat", raised, fine, axis=1), network.mix)
+    likelihood = graph.node("Sigmoid", _convolve(graph, mixed, network.out))
     result = graph.node("Reshape", likelihood, graph.constant([-1]))
-    lead = helper.make_tensor_value_info("lead", TensorProto.FLOAT, [1, 1, 1, "n"])
-    out = helper.make_tensor_value_info(result, TensorProto.FLOAT, ["n"])
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "qrs_detector", [lead], [out], graph.constants),
-        opset_imports=[helper.make_opsetid("", ONNX_OPSET)],
-        ir_version=ONNX_IR,
-        producer_name="ecgkan",
-    )
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return graph.to_bytes("qrs_detector", inputs={"lead": [1, 1, 1, "n"]}, outputs={result: ["n"]})
 
 
-class _Graph:
-    """Nodes and constants of an ONNX graph; each call adds one and returns the name of its output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401
-        from onnx import helper
-
-        output = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-    def constant(self, values: object, dtype: type[np.generic] = np.int64) -> str:
-        from onnx import numpy_helper
-
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
-        return name
-
-    def convolve(self, x: str, layer: nn.Module) -> str:
-        """Add a convolution with the batch norm folded into it, and its ReLU where it has one."""
-        conv = cast(nn.Conv1d, layer[0] if isinstance(layer, nn.Sequential) else layer)
-        weight, bias = (values.numpy() for values in _folded(layer))
-        (taps,), (stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation
-        reach = cast(tuple[int], conv.padding)[0]
-        convolved = self.node(
-            "Conv",
-            x,
-            self.constant(weight[:, :, None], np.float32),
-            self.constant(bias, np.float32),
-            kernel_shape=[1, taps],
-            strides=[1, stride],
-            dilations=[1, dilation],
-            pads=[0, reach, 0, reach],
-        )
-        return self.node("Relu", convolved) if isinstance(layer, nn.Sequential) else convolved
+def _convolve(graph: OnnxGraph, x: str, layer: nn.Module) -> str:
+    """Add a convolution with the batch norm folded into it, and its ReLU where it has one."""
+    block = isinstance(layer, nn.Sequential)
+    conv = cast(nn.Conv1d, layer[0] if isinstance(layer, nn.Sequential) else layer)
+    weight, bias = (values.numpy() for values in _folded(layer))
+    (stride,), (dilation,) = conv.stride, conv.dilation
+    padding = cast(tuple[int], conv.padding)[0]
+    return graph.convolve(x, weight, bias, padding=padding, stride=stride, dilation=dilation, relu=block)
 
 
 def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
