@@ -50,8 +50,8 @@ def write_heads_page(folders: StudyFolders, page: Path) -> None:
             rows,
             xlabel="difference of macro F1 over N S V on DS2",
             title="Heads compared: the first named minus the second",
-            note="Thick: 95 % bootstrap interval over records; thin: over records and seeds; dots: single seeds. "
-            + INTER_PATIENT_NOTE,
+            note="Thick: 95 % bootstrap interval over records, blue where it leaves 0 out, which is no verdict by "
+            "itself; thin: over records and seeds; dots: single seeds. " + INTER_PATIENT_NOTE,
         )
         figure.savefig(image, dpi=160, metadata={"Software": None})
     _write(page, heads_page(folders, results, found, with_figure=bool(rows)))

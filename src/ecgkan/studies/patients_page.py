@@ -195,7 +195,7 @@ def _validation_section(folders: PatientFolders) -> str:
         "fitted on these held-out beats, so its own figures are slightly flattered. Command: `ecgkan patients "
         f"validate`. By one lead, {fitted}. Again: the same once more, rounded otherwise (`ecgkan patients validate "
         "--repeat`), its calibration its own, to see what a second lead brings. It promised more here than it kept "
-        "on DS2, so one lead, scored first, stays the default.\n\n"
+        "on DS2; seeing that, one lead, scored first, was left as the default.\n\n"
         + markdown_table(["", *(title for title, _ in told)], rows)
     )
 
@@ -343,7 +343,9 @@ def _scorings_section(folders: PatientFolders) -> str:
         rows.append([kind[0], MODEL_TITLES[kind[1]], str(kind[2]), str(len(chosen)), *map(str, figures)])
     return (
         "## How often DS2 was looked at\n\nEvery first scoring of weights is a line of `docs/ds2-scorings.jsonl`, with "
-        "the recipe's hash and the commit; none of them chose an epoch, a threshold or a hyper-parameter.\n\n"
+        "the recipe's hash and the commit; none of them chose an epoch, a threshold or a hyper-parameter of a model. "
+        "One choice was made with them in view: records held out inside DS1 spoke for two leads, and the default of "
+        "`ecgkan classify` nevertheless stays at one, as first scored.\n\n"
         + markdown_table(["recipe", "model", "leads", "scorings", "accuracy", "macro F1 (N S V)", "F1 S", "F1 V"], rows)
     )
 
